@@ -1,0 +1,144 @@
+#include "base/control_block.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <algorithm>
+#include <cstring>
+
+#include "base/fs.h"
+#include "base/futex.h"
+#include "base/hash.h"
+
+namespace replica {
+namespace {
+
+constexpr uint64_t kMagic = 0x3130305254434c52;  // "RLCTR001"; changes with the struct
+
+uint64_t BootHash() {
+  // procfs files say they are empty: read a few bytes instead.
+  char text[64] = "";
+  auto fd = OpenFile("/proc/sys/kernel/random/boot_id", O_RDONLY);
+  size_t n = 0;
+  if (fd.ok()) {
+    auto got = ReadAt(fd->get(), text, sizeof text, 0, "boot_id");
+    if (got.ok()) n = *got;
+  }
+  return Hash64(std::string_view(text, n));
+}
+
+Result<ControlBlock*> Map(const UniqueFd& fd, const std::string& path) {
+  void* p = ::mmap(nullptr, sizeof(ControlBlock), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (p == MAP_FAILED) return ErrnoStatus(errno, "map", path);
+  return static_cast<ControlBlock*>(p);
+}
+
+bool Usable(const UniqueFd& fd) {
+  struct stat st {};
+  if (::fstat(fd.get(), &st) != 0 || st.st_size != static_cast<off_t>(sizeof(ControlBlock)))
+    return false;
+  uint64_t head[2] = {0, 0};
+  auto n = ReadAt(fd.get(), head, sizeof head, 0, "control");
+  return n.ok() && *n == sizeof head && head[0] == kMagic && head[1] == BootHash();
+}
+
+}  // namespace
+
+const char* StateName(ReplicaState state) {
+  switch (state) {
+    case ReplicaState::kOff: return "off";
+    case ReplicaState::kSnapshot: return "snapshot";
+    case ReplicaState::kStreaming: return "streaming";
+    case ReplicaState::kBehind: return "behind";
+    case ReplicaState::kResync: return "resync";
+    case ReplicaState::kFenced: return "fenced";
+    case ReplicaState::kError: return "error";
+  }
+  return "error";
+}
+
+void StoreText(ControlBlock::Text* text, const std::string& value) {
+  const uint32_t version = text->version.load(std::memory_order_relaxed) | 1;
+  text->version.store(version, std::memory_order_seq_cst);
+  const size_t length = std::min(value.size(), sizeof text->words);
+  uint64_t words[64] = {};
+  std::memcpy(words, value.data(), length);
+  for (int i = 0; i < 64; i++) text->words[i].store(words[i], std::memory_order_relaxed);
+  text->length.store(static_cast<uint32_t>(length), std::memory_order_relaxed);
+  text->version.store(version + 1, std::memory_order_seq_cst);
+}
+
+std::string LoadText(const ControlBlock::Text& text) {
+  uint64_t words[64];
+  for (int attempt = 0; attempt < 1000; attempt++) {
+    const uint32_t version = text.version.load(std::memory_order_acquire);
+    for (int i = 0; i < 64; i++) words[i] = text.words[i].load(std::memory_order_relaxed);
+    const uint32_t length = text.length.load(std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if ((version & 1) == 0 && text.version.load(std::memory_order_relaxed) == version)
+      return {reinterpret_cast<const char*>(words), std::min<size_t>(length, sizeof words)};
+  }
+  return "";  // its writer died in the middle of it
+}
+
+Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& folder) {
+  REPLICA_TRY(MakeFolders(folder));
+  const std::string path = folder + "/control";
+  // Creation is serialised by an advisory lock on the folder, so that two processes do not make two blocks.
+  REPLICA_ASSIGN(UniqueFd guard, OpenFile(folder + "/lock", O_RDWR | O_CREAT));
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = 2;
+  lock.l_len = 1;
+  while (::fcntl(guard.get(), F_OFD_SETLKW, &lock) != 0)
+    if (errno != EINTR) return ErrnoStatus(errno, "lock", folder + "/lock");
+
+  auto existing = OpenFile(path, O_RDWR);
+  if (existing.ok() && Usable(*existing)) {
+    REPLICA_ASSIGN(ControlBlock * block, Map(*existing, path));
+    return std::unique_ptr<ControlMapping>(new ControlMapping(block));
+  }
+  if (existing.ok()) REPLICA_TRY(RemoveFile(path));
+  const std::string temporary = path + ".new";
+  REPLICA_TRY(RemoveFile(temporary));
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(temporary, O_RDWR | O_CREAT | O_EXCL));
+  // posix_fallocate: a full disk must fail here, not with SIGBUS at the first store.
+  const int error = ::posix_fallocate(fd.get(), 0, sizeof(ControlBlock));
+  if (error != 0) return ErrnoStatus(error, "allocate", temporary);
+  REPLICA_ASSIGN(ControlBlock * block, Map(fd, temporary));
+  block->wake_at.store(kWakeNever);
+  block->boot.store(BootHash());
+  block->magic.store(kMagic);
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    ::munmap(block, sizeof(ControlBlock));
+    return ErrnoStatus(errno, "rename to", path);
+  }
+  return std::unique_ptr<ControlMapping>(new ControlMapping(block));
+}
+
+Result<std::unique_ptr<ControlMapping>> ControlMapping::OpenExisting(const std::string& folder) {
+  const std::string path = folder + "/control";
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDWR));
+  if (!Usable(fd)) return Status(Code::kNotFound, path + " is not of this boot");
+  REPLICA_ASSIGN(ControlBlock * block, Map(fd, path));
+  return std::unique_ptr<ControlMapping>(new ControlMapping(block));
+}
+
+ControlMapping::~ControlMapping() { ::munmap(block_, sizeof(ControlBlock)); }
+
+void WakeLeader(ControlBlock* block) {
+  block->wake_at.store(kWakeNever, std::memory_order_seq_cst);
+  block->wake_word.fetch_add(1, std::memory_order_seq_cst);
+  FutexWakeAll(&block->wake_word);
+}
+
+void NotifyWaiters(ControlBlock* block) {
+  block->ack_word.fetch_add(1, std::memory_order_seq_cst);
+  if (block->waiters.load(std::memory_order_seq_cst) != 0) FutexWakeAll(&block->ack_word);
+}
+
+}  // namespace replica

@@ -1,0 +1,137 @@
+// The control block: <database>-replica/control, mapped by every process that has the database open with libreplica.
+//
+// It is a cache that may be deleted at any time; the truth is the WAL, the spool and the replica. All fields are atomics.
+// Who writes what, and the order that readers may rely on, stands beside each field.
+#ifndef LIBREPLICA_BASE_CONTROL_BLOCK_H_
+#define LIBREPLICA_BASE_CONTROL_BLOCK_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+
+namespace replica {
+
+enum class ReplicaState : uint32_t {
+  kOff = 0,        // no leader
+  kSnapshot = 1,   // the first snapshot is being made or uploaded
+  kStreaming = 2,  // commits flow; nothing waits longer than a turn
+  kBehind = 3,     // the store does not take what is captured
+  kResync = 4,     // finding the pages that differ
+  kFenced = 5,     // another writer has appended to the replica; this one stopped
+  kError = 6,      // cannot go on without a person: last_error says why
+};
+const char* StateName(ReplicaState state);
+
+// wake_at: the tap wakes the leader when the committed frame reaches it.
+constexpr uint64_t kWakeNever = UINT64_MAX;  // the leader is awake, or a wake-up is on its way
+constexpr uint64_t kWakeAtAnyCommit = 0;
+
+struct CommitTime {
+  std::atomic<uint64_t> position;  // packed; written after `time` (release)
+  std::atomic<int64_t> time;       // wall clock, microseconds
+};
+constexpr uint32_t kCommitTimes = 1024;  // power of two
+
+struct ControlBlock {
+  std::atomic<uint64_t> magic;    // set last when a process initialises the block
+  std::atomic<uint64_t> boot;     // hash of the kernel's boot id: a block of an earlier boot is worthless
+  std::atomic<uint32_t> retired;  // 1 once the block was replaced: open it anew
+
+  // --- the tap's line: written by whoever holds SQLite's WAL write lock, hence by one thread of one process at a time.
+  alignas(64) std::atomic<uint64_t> committed;  // packed position of the last commit (seq_cst against wake_at)
+  std::atomic<uint32_t> committed_changes;      // SQLite's iChange at it; stored before `committed`
+  std::atomic<uint32_t> time_next;              // index of the next CommitTime
+  std::atomic<uint64_t> gate_position;          // where the last WAL ended that passed the restart gate
+  std::atomic<uint32_t> gate_changes;           // iChange there; stored before gate_position
+  std::atomic<uint32_t> gates;                  // restarts that passed, whether guarded or not; stored before both
+  std::atomic<uint32_t> commit_wakes;           // times a commit woke the leader
+
+  // --- what the tap reads: written by the leader.
+  alignas(64) std::atomic<uint32_t> active;  // 1: a position is known, so the restart gate must let no frame die
+  std::atomic<uint64_t> durable;             // packed: frames up to here are in the journal, the spool or the replica
+  std::atomic<uint64_t> wake_at;             // packed threshold, kWakeNever or kWakeAtAnyCommit (seq_cst)
+  std::atomic<uint32_t> wake_word;           // futex the leader sleeps on
+
+  // --- journal: changed under the gate lock only.
+  alignas(64) std::atomic<uint64_t> journal_index;  // the file that is appended to
+  std::atomic<uint64_t> journal_size;               // its valid bytes
+  std::atomic<uint64_t> journal_total;              // bytes in all journal files
+  std::atomic<uint32_t> overflow;  // 1: a gate had to let frames go (spool bound, disk full); the leader heals it
+  std::atomic<uint64_t> spool_bytes;  // leader: encoded segments not yet acknowledged
+  std::atomic<uint64_t> spool_limit;  // leader
+
+  // --- status: written by the leader, read by anyone. Each value stands alone but where noted.
+  alignas(64) std::atomic<uint32_t> ack_word;  // futex for those who wait; one more after each change below
+  std::atomic<uint32_t> waiters;               // threads in a wait on ack_word (a hint: a killed one stays counted)
+  std::atomic<uint32_t> state;                 // ReplicaState
+  std::atomic<int32_t> leader_pid;             // 0: none
+  std::atomic<uint64_t> captured_checksum;     // of the database at captured_txid; stored before it
+  std::atomic<uint64_t> captured_txid;
+  std::atomic<uint32_t> captured_changes;      // iChange at it: committed_changes minus this are not captured yet
+  std::atomic<uint64_t> acknowledged_txid;
+  std::atomic<int64_t> acknowledged_time;      // wall clock, microseconds; 0: never
+  std::atomic<int64_t> unacknowledged_since;   // commit time of the oldest captured commit not acknowledged; 0: none
+  std::atomic<uint64_t> generation[2];
+  std::atomic<uint64_t> database[2];
+  std::atomic<uint64_t> puts;
+  std::atomic<uint64_t> put_errors;
+  std::atomic<uint64_t> bytes_raw;     // page bytes captured
+  std::atomic<uint64_t> bytes_stored;  // bytes of segments acknowledged
+  std::atomic<uint64_t> sequence;      // last acknowledged log segment
+  std::atomic<int64_t> error_since;    // wall clock, microseconds; 0: no error now
+
+  // --- requests to the leader from any process: raise `wanted`, wake, wait on ack_word until `done` reaches it.
+  std::atomic<uint64_t> sync_wanted;
+  std::atomic<uint64_t> sync_done;        // all commits of before that request are acknowledged
+  std::atomic<uint32_t> snapshot_wanted;
+  std::atomic<uint32_t> snapshot_done;
+  std::atomic<uint32_t> mark_wanted;      // end a segment at a scanned state of the database
+  std::atomic<uint32_t> mark_done;        // stored after the three below
+  std::atomic<uint64_t> mark_txid;
+  std::atomic<uint64_t> mark_checksum;    // of the database file and WAL as read back
+  std::atomic<uint64_t> mark_expected;    // what libreplica believed it to be
+
+  // Text guarded by a sequence number: odd while it is being written.
+  struct Text {
+    std::atomic<uint32_t> version;
+    std::atomic<uint32_t> length;
+    std::atomic<uint64_t> words[64];
+  };
+  Text url;
+  Text last_error;
+
+  alignas(64) CommitTime times[kCommitTimes];
+};
+static_assert(std::atomic<uint64_t>::is_always_lock_free);
+
+void StoreText(ControlBlock::Text* text, const std::string& value);
+std::string LoadText(const ControlBlock::Text& text);
+
+// Maps the control block of a replica folder, creating it when it is missing, damaged or of an earlier boot.
+class ControlMapping {
+ public:
+  static Result<std::unique_ptr<ControlMapping>> Open(const std::string& folder);
+  // Maps an existing block only; kNotFound when the folder has none.
+  static Result<std::unique_ptr<ControlMapping>> OpenExisting(const std::string& folder);
+  ~ControlMapping();
+  ControlMapping(const ControlMapping&) = delete;
+  ControlMapping& operator=(const ControlMapping&) = delete;
+
+  ControlBlock* block() const { return block_; }
+
+ private:
+  explicit ControlMapping(ControlBlock* block) : block_(block) {}
+  ControlBlock* const block_;
+};
+
+// Raises the wake word and wakes the leader, whatever it waits for.
+void WakeLeader(ControlBlock* block);
+// Tells those who wait on ack_word that status changed.
+void NotifyWaiters(ControlBlock* block);
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_BASE_CONTROL_BLOCK_H_

@@ -1,0 +1,170 @@
+#include "base/fs.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+
+namespace replica {
+
+UniqueFd& UniqueFd::operator=(UniqueFd&& other) noexcept {
+  if (this != &other) {
+    Close();
+    fd_ = other.Release();
+  }
+  return *this;
+}
+
+void UniqueFd::Close() {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = -1;
+}
+
+Result<UniqueFd> OpenFile(const std::string& path, int flags) {
+  int fd;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC, 0600);
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0) return ErrnoStatus(errno, "open", path);
+  return UniqueFd(fd);
+}
+
+Result<size_t> ReadAt(int fd, void* out, size_t size, uint64_t offset, const std::string& path) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t n = ::pread(fd, static_cast<char*>(out) + done, size - done,
+                        static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus(errno, "read", path);
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  return done;
+}
+
+Status WriteAt(int fd, const void* data, size_t size, uint64_t offset, const std::string& path) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t n = ::pwrite(fd, static_cast<const char*>(data) + done, size - done,
+                         static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus(errno, "write", path);
+    done += static_cast<size_t>(n);
+  }
+  return Ok();
+}
+
+Status SyncFile(int fd, const std::string& path) {
+  if (::fdatasync(fd) != 0) return ErrnoStatus(errno, "fdatasync", path);
+  return Ok();
+}
+
+Status SyncFolder(const std::string& folder) {
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(folder, O_RDONLY | O_DIRECTORY));
+  // Some file systems (FUSE, network) refuse fsync on a folder; there the rename is as durable as they make it.
+  if (::fsync(fd.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
+    return ErrnoStatus(errno, "fsync", folder);
+  return Ok();
+}
+
+Result<uint64_t> FileSize(const std::string& path) {
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0) return ErrnoStatus(errno, "stat", path);
+  return static_cast<uint64_t>(st.st_size);
+}
+
+bool FileExists(const std::string& path) {
+  struct stat st {};
+  return ::lstat(path.c_str(), &st) == 0;
+}
+
+Result<std::string> ReadFile(const std::string& path, uint64_t limit) {
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDONLY));
+  struct stat st {};
+  if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path);
+  if (static_cast<uint64_t>(st.st_size) > limit)
+    return Status(Code::kCorrupt, path + " is " + std::to_string(st.st_size) +
+                                      " bytes long; at most " + std::to_string(limit) +
+                                      " were expected");
+  std::string data(static_cast<size_t>(st.st_size), '\0');
+  REPLICA_ASSIGN(size_t n, ReadAt(fd.get(), data.data(), data.size(), 0, path));
+  data.resize(n);
+  return data;
+}
+
+Status ReplaceFile(const std::string& path, std::string_view data, bool durable) {
+  static std::atomic<unsigned> counter{0};
+  std::string temporary =
+      path + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1));
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL));
+  Status status = WriteAt(fd.get(), data.data(), data.size(), 0, temporary);
+  if (status.ok() && durable) status = SyncFile(fd.get(), temporary);
+  if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0)
+    status = ErrnoStatus(errno, "rename to", path);
+  if (!status.ok()) {
+    ::unlink(temporary.c_str());
+    return status;
+  }
+  return durable ? SyncFolder(ParentFolder(path)) : Ok();
+}
+
+Status RemoveFile(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoStatus(errno, "remove", path);
+  return Ok();
+}
+
+Status MakeFolders(const std::string& path) {
+  if (::mkdir(path.c_str(), 0700) == 0) return Ok();
+  if (errno == EEXIST) {
+    struct stat st {};
+    if (::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) return Ok();
+    return Status(Code::kExists, path + " is in the way: it is not a folder");
+  }
+  if (errno != ENOENT) return ErrnoStatus(errno, "create folder", path);
+  std::string parent = ParentFolder(path);
+  if (parent == path) return ErrnoStatus(ENOENT, "create folder", path);
+  REPLICA_TRY(MakeFolders(parent));
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+    return ErrnoStatus(errno, "create folder", path);
+  return Ok();
+}
+
+Result<std::vector<std::string>> ListFiles(const std::string& folder) {
+  std::vector<std::string> names;
+  DIR* dir = ::opendir(folder.c_str());
+  if (dir == nullptr) {
+    if (errno == ENOENT) return names;
+    return ErrnoStatus(errno, "list folder", folder);
+  }
+  while (dirent* entry = ::readdir(dir)) {
+    std::string name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    bool regular = entry->d_type == DT_REG;
+    if (entry->d_type == DT_UNKNOWN) {
+      struct stat st {};
+      regular = ::lstat((folder + "/" + name).c_str(), &st) == 0 && S_ISREG(st.st_mode);
+    }
+    if (regular) names.push_back(std::move(name));
+  }
+  ::closedir(dir);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string ParentFolder(const std::string& path) {
+  size_t slash = path.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  if (slash == 0) return "/";
+  return path.substr(0, slash);
+}
+
+std::string BaseName(const std::string& path) {
+  size_t slash = path.find_last_of('/');
+  return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+}  // namespace replica

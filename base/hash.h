@@ -1,0 +1,15 @@
+// XXH3-64, the hash of pages, blocks and headers (https://xxhash.com). Not a defence against forgery.
+#ifndef LIBREPLICA_BASE_HASH_H_
+#define LIBREPLICA_BASE_HASH_H_
+
+#include <cstdint>
+#include <string_view>
+
+namespace replica {
+
+uint64_t Hash64(std::string_view bytes);
+uint64_t Hash64(const void* bytes, size_t size, uint64_t seed);
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_BASE_HASH_H_

@@ -1,0 +1,41 @@
+// One background thread that runs tasks in order. It starts with the first task and blocks every signal, so that an
+// application's handlers run on the application's own threads. The destructor finishes the queue.
+#ifndef LIBREPLICA_BASE_WORKER_H_
+#define LIBREPLICA_BASE_WORKER_H_
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "base/thread_annotations.h"
+
+namespace replica {
+
+// A std::thread that starts with all signals blocked, named `name` (15 characters at most) for debuggers.
+std::thread StartThread(const std::string& name, std::function<void()> body);
+
+class Worker {
+ public:
+  explicit Worker(std::string name) : name_(std::move(name)) {}
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  void Post(std::function<void()> task) EXCLUDES(mutex_);
+
+ private:
+  void Run() EXCLUDES(mutex_);
+
+  const std::string name_;
+  Mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> tasks_ GUARDED_BY(mutex_);
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  std::thread thread_ GUARDED_BY(mutex_);
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_BASE_WORKER_H_

@@ -1,0 +1,292 @@
+#include "ext/hub.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include "base/fs.h"
+#include "ext/wait.h"
+#include "uploader/file_store.h"
+#include "uploader/replica.h"
+#include "uploader/restore.h"
+#include "uploader/s3_store.h"
+#include "vfs/shim.h"
+
+namespace replica {
+namespace {
+
+constexpr char kAwsHost[] = "amazonaws.com";
+
+const char* FromEnvironment(const char* name) { return std::getenv(name); }
+
+}  // namespace
+
+Hub* Hub::instance_ = nullptr;
+
+Hub& Hub::Get() {
+  static const bool once = [] {
+    instance_ = new Hub;
+    pthread_atfork(nullptr, nullptr, &Hub::AfterForkInChild);
+    std::atexit(&Hub::AtExit);
+    return true;
+  }();
+  (void)once;
+  return *instance_;
+}
+
+Status Hub::Load() {
+  {
+    MutexLock lock(mutex_);
+    if (loaded_) return Ok();
+    REPLICA_ASSIGN(Config config, ReadConfig(FromEnvironment));
+    if (config.required && !config.missing.empty())
+      return {Code::kInvalidArgument, MissingMessage(config)};
+    config_ = std::move(config);
+    loaded_ = true;
+  }
+  SetHooks();
+  return Ok();
+}
+
+void Hub::SetHooks() {
+  ShimHooks hooks;
+  hooks.before_open = [](const std::string& path, const char* name, bool may_create) {
+    return Get().BeforeOpen(path, name, may_create);
+  };
+  hooks.wal_opened = [](const std::string& path, const char* name) { return Get().WalOpened(path, name); };
+  hooks.last_close = [](const std::shared_ptr<Database>& database) { Get().LastClose(database); };
+  hooks.after_commit = [](Database* database) { return Get().AfterCommit(database); };
+  SetShimHooks(std::move(hooks));
+}
+
+Config Hub::config() {
+  MutexLock lock(mutex_);
+  return config_;
+}
+
+Result<std::shared_ptr<Store>> Hub::OpenStore(const std::string& url, const AttachOptions& options) {
+  MutexLock lock(mutex_);
+  return OpenStoreLocked(url, options);
+}
+
+Result<std::shared_ptr<Store>> Hub::OpenStoreLocked(const std::string& url, const AttachOptions& options) {
+  REPLICA_ASSIGN(ReplicaUrl parsed, ParseUrl(url));
+  if (parsed.kind == ReplicaUrl::kFile) {
+    if (file_worker_ == nullptr) file_worker_ = std::make_shared<Worker>("replica-file");
+    return std::shared_ptr<Store>(std::make_shared<FileStore>(parsed.folder, file_worker_));
+  }
+  S3Options s3 = options.s3;
+  s3.bucket = parsed.bucket;
+  s3.prefix = parsed.prefix;
+  if (s3.access_key_id.empty() || s3.secret_access_key.empty())
+    return Status(Code::kInvalidArgument,
+                  url + ": missing credentials: set REPLICA_ACCESS_KEY_ID and REPLICA_SECRET_ACCESS_KEY (or their LITESTREAM_ "
+                        "or AWS_ names), or give the options access_key_id and secret_access_key");
+  // Amazon wants the bucket in the host name; others mostly know the path only. A dotted bucket fits no TLS certificate.
+  if (!options.path_style_set)
+    s3.path_style = s3.endpoint.find(kAwsHost) == std::string::npos || s3.bucket.find('.') != std::string::npos;
+  if (http_ == nullptr) http_ = std::make_shared<HttpClient>();
+  return std::shared_ptr<Store>(std::make_shared<S3Store>(std::move(s3), http_));
+}
+
+std::string Hub::UrlFor(const std::string& path, const char* name) {
+  if (name != nullptr) {
+    const char* parameter = sqlite3_uri_parameter(name, "replica");
+    if (parameter != nullptr && *parameter != 0) return parameter;
+  }
+  return Covers(config_, path) ? config_.url + "/" + BaseName(path) : "";
+}
+
+Result<std::shared_ptr<Service>> Hub::MakeService(const std::string& path, const std::string& url,
+                                                  const AttachOptions& options) {
+  REPLICA_ASSIGN(auto store, OpenStoreLocked(url, options));
+  std::shared_ptr<Database> database = databases_[path].lock();
+  if (database == nullptr || database->Stale()) {
+    REPLICA_ASSIGN(database, Database::Create(path));
+    databases_[path] = database;
+  }
+  database->SetCommitWait(options.wait_for_commit ? options.commit_timeout : 0);
+  auto service = std::make_shared<Service>(database, std::move(store), options);
+  services_[path] = service;
+  troubles_.erase(path);
+  return service;
+}
+
+Status Hub::Attach(const std::string& path, const std::string& url, const AttachOptions& options) {
+  std::shared_ptr<Service> old;
+  {
+    MutexLock lock(mutex_);
+    auto found = services_.find(path);
+    if (found != services_.end()) old = found->second;
+  }
+  if (old != nullptr) REPLICA_TRY(Detach(path));
+  std::shared_ptr<Service> service;
+  {
+    MutexLock lock(mutex_);
+    REPLICA_ASSIGN(service, MakeService(path, url, options));
+  }
+  service->Start();
+  BindFiles(service->database());
+  return Ok();
+}
+
+Status Hub::Detach(const std::string& path) {
+  std::shared_ptr<Service> service;
+  int64_t timeout = 0;
+  {
+    MutexLock lock(mutex_);
+    auto found = services_.find(path);
+    if (found == services_.end()) return {Code::kNotFound, path + " is not attached in this process"};
+    service = found->second;
+    services_.erase(found);
+    timeout = config_.shutdown_timeout;
+  }
+  service->Stop(timeout);
+  ControlBlock* c = service->database()->control();
+  if (c->leader_pid.load() == 0) c->active.store(0);
+  service->database()->SetCommitWait(0);
+  UnbindFiles(path);
+  return Ok();
+}
+
+std::shared_ptr<Service> Hub::FindService(const std::string& path) {
+  MutexLock lock(mutex_);
+  auto found = services_.find(path);
+  return found == services_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<Database> Hub::FindDatabase(const std::string& path) {
+  MutexLock lock(mutex_);
+  if (auto database = databases_[path].lock(); database != nullptr && !database->Stale()) return database;
+  auto found = Database::Find(path);
+  if (!found.ok()) return nullptr;
+  databases_[path] = *found;
+  return *found;
+}
+
+std::string Hub::Trouble(const std::string& path) {
+  MutexLock lock(mutex_);
+  auto found = troubles_.find(path);
+  return found == troubles_.end() ? "" : found->second;
+}
+
+std::vector<std::string> Hub::Paths() {
+  MutexLock lock(mutex_);
+  std::vector<std::string> paths;
+  for (const auto& [path, service] : services_) paths.push_back(path);
+  for (const auto& [path, database] : databases_)
+    if (services_.count(path) == 0 && !database.expired()) paths.push_back(path);
+  return paths;
+}
+
+// With REPLICA_RESTORE=auto a database that is missing is restored before SQLite would create an empty one.
+Status Hub::BeforeOpen(const std::string& path, const char* name, bool may_create) {
+  std::shared_ptr<Store> store;
+  {
+    MutexLock lock(mutex_);
+    if (!config_.restore_missing || !may_create || FileExists(path)) return Ok();
+    const std::string url = UrlFor(path, name);
+    if (url.empty()) return Ok();
+    REPLICA_ASSIGN(store, OpenStoreLocked(url, config_.options));
+  }
+  REPLICA_ASSIGN(auto generations, ListGenerations(store.get()));
+  if (generations.empty()) return Ok();  // a new database
+  auto restored = RestoreDatabase(store.get(), {}, path, {});
+  // Another process was faster.
+  if (!restored.ok() && FileExists(path)) return Ok();
+  return restored.status().In("restoring " + path + " before it is opened (REPLICA_RESTORE=auto)");
+}
+
+std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* name) {
+  std::shared_ptr<Service> service;
+  std::shared_ptr<Database> database;
+  {
+    MutexLock lock(mutex_);
+    auto found = services_.find(path);
+    if (found != services_.end() && !found->second->database()->Stale()) {
+      service = found->second;
+    } else if (found != services_.end()) {
+      // The replica folder was removed since: start over with the same settings.
+      auto made = MakeService(path, found->second->store()->url(), AttachOptions(found->second->options()));
+      if (made.ok()) service = *made;
+    } else if (const std::string url = UrlFor(path, name); !url.empty()) {
+      auto made = MakeService(path, url, config_.options);
+      if (made.ok()) {
+        service = *made;
+      } else {
+        // The application goes on; status tells.
+        troubles_[path] = made.status().message();
+        sqlite3_log(SQLITE_WARNING, "libreplica: %s is not replicated: %s", path.c_str(),
+                    made.status().message().c_str());
+      }
+    } else if (database = databases_[path].lock(); database == nullptr || database->Stale()) {
+      database = nullptr;
+      // Replicated by another process: its leader must hear of our commits.
+      auto existing = Database::Find(path);
+      if (existing.ok()) databases_[path] = database = *existing;
+    }
+  }
+  if (service == nullptr) return database;
+  service->Start();
+  return service->database();
+}
+
+void Hub::LastClose(const std::shared_ptr<Database>& database) {
+  std::shared_ptr<Service> service = FindService(database->path());
+  if (service == nullptr) return;
+  int64_t timeout = 0;
+  {
+    MutexLock lock(mutex_);
+    timeout = config_.shutdown_timeout;
+  }
+  service->Stop(timeout);
+  // Opened again by another thread meanwhile.
+  if (OpenFiles(database->path()) > 0) service->Start();
+}
+
+int Hub::AfterCommit(Database* database) {
+  const int64_t micros = database->commit_wait();
+  if (micros == 0) return SQLITE_OK;
+  Status status = WaitSynced(database->control(), micros);
+  if (status.ok()) return SQLITE_OK;
+  sqlite3_log(SQLITE_IOERR, "libreplica: sync=commit: %s: %s", database->path().c_str(), status.message().c_str());
+  return SQLITE_IOERR;
+}
+
+void Hub::AtExit() {
+  Hub& hub = Get();
+  std::map<std::string, std::shared_ptr<Service>> services;
+  int64_t left = 0;
+  {
+    MutexLock lock(hub.mutex_);
+    services = hub.services_;
+    left = hub.config_.shutdown_timeout;
+  }
+  // One bound for all of them together; what cannot be sent waits in the spool for the next start.
+  const int64_t end = SystemClock().SteadyMicros() + left;
+  for (const auto& [path, service] : services)
+    service->Stop(std::max<int64_t>(end - SystemClock().SteadyMicros(), 1));
+}
+
+void Hub::AfterForkInChild() {
+  // No thread of the parent's lives here, and its mutexes may be locked: everything starts anew. What the old hub owns is
+  // left as it is, but for descriptors that would keep the parent's locks alive after it.
+  Hub* old = instance_;
+  auto* fresh = new Hub;
+  [&]() NO_THREAD_SAFETY_ANALYSIS {
+    fresh->loaded_ = old->loaded_;
+    fresh->config_ = old->config_;
+    for (auto& [path, service] : old->services_) {
+      service->ForgetAfterFork();
+      service->database()->ForgetAfterFork();
+    }
+    for (auto& [path, weak] : old->databases_)
+      if (auto database = weak.lock()) database->ForgetAfterFork();
+  }();
+  instance_ = fresh;
+  ForgetFilesAfterFork();
+}
+
+}  // namespace replica

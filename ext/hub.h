@@ -1,0 +1,79 @@
+// The process's one global: its configuration, and every database that is replicated in it.
+//
+// Created when the extension is loaded, never destroyed; after fork() the child gets a fresh one with the same
+// configuration and none of the parent's services. Thread-safe.
+#ifndef LIBREPLICA_EXT_HUB_H_
+#define LIBREPLICA_EXT_HUB_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/thread_annotations.h"
+#include "base/worker.h"
+#include "ext/config.h"
+#include "ext/service.h"
+#include "uploader/http.h"
+#include "vfs/database.h"
+
+namespace replica {
+
+class Hub {
+ public:
+  static Hub& Get();
+
+  // Reads the environment and installs the shim's hooks; the first call does it, later ones return the same answer.
+  // kInvalidArgument: a setting is wrong, or a required replica is not configured.
+  Status Load() EXCLUDES(mutex_);
+  Config config() EXCLUDES(mutex_);
+
+  // Replicates a database (absolute path) to `url` from now on. An attachment to the same URL is replaced.
+  Status Attach(const std::string& path, const std::string& url, const AttachOptions& options) EXCLUDES(mutex_);
+  // Stops replicating it in this process, after a flush. kNotFound when it is not attached.
+  Status Detach(const std::string& path) EXCLUDES(mutex_);
+
+  // The service of a database, or null.
+  std::shared_ptr<Service> FindService(const std::string& path) EXCLUDES(mutex_);
+  // The database with its control block, when this or another process replicates it; or null.
+  std::shared_ptr<Database> FindDatabase(const std::string& path) EXCLUDES(mutex_);
+  // Why the database is not replicated although it should be; empty when there is no such reason.
+  std::string Trouble(const std::string& path) EXCLUDES(mutex_);
+  // Paths of the databases known in this process, sorted.
+  std::vector<std::string> Paths() EXCLUDES(mutex_);
+
+  // A store for a URL: connections and threads are shared by all of the process.
+  Result<std::shared_ptr<Store>> OpenStore(const std::string& url, const AttachOptions& options) EXCLUDES(mutex_);
+
+ private:
+  Hub() = default;
+
+  Status BeforeOpen(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
+  std::shared_ptr<Database> WalOpened(const std::string& path, const char* name) EXCLUDES(mutex_);
+  void LastClose(const std::shared_ptr<Database>& database) EXCLUDES(mutex_);
+  int AfterCommit(Database* database);
+  // The replica URL that URI parameter or environment give a database; empty for none.
+  std::string UrlFor(const std::string& path, const char* name) REQUIRES(mutex_);
+  Result<std::shared_ptr<Service>> MakeService(const std::string& path, const std::string& url,
+                                               const AttachOptions& options) REQUIRES(mutex_);
+  Result<std::shared_ptr<Store>> OpenStoreLocked(const std::string& url, const AttachOptions& options)
+      REQUIRES(mutex_);
+  void SetHooks();
+  static void AtExit();
+  static void AfterForkInChild();
+
+  static Hub* instance_;
+
+  Mutex mutex_;
+  bool loaded_ GUARDED_BY(mutex_) = false;
+  Config config_ GUARDED_BY(mutex_);
+  std::map<std::string, std::shared_ptr<Service>> services_ GUARDED_BY(mutex_);
+  std::map<std::string, std::weak_ptr<Database>> databases_ GUARDED_BY(mutex_);
+  std::map<std::string, std::string> troubles_ GUARDED_BY(mutex_);
+  std::shared_ptr<HttpClient> http_ GUARDED_BY(mutex_);
+  std::shared_ptr<Worker> file_worker_ GUARDED_BY(mutex_);
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_EXT_HUB_H_

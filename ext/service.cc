@@ -1,0 +1,137 @@
+#include "ext/service.h"
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
+#include "base/futex.h"
+#include "base/worker.h"
+#include "ext/wait.h"
+#include "vfs/wal_source.h"
+
+namespace replica {
+namespace {
+
+constexpr int64_t kOpenRetry = 500000;   // µs between tries to open the database
+constexpr int64_t kGrace = 2000000;      // µs beyond the flush for closing
+
+}  // namespace
+
+Service::Service(std::shared_ptr<Database> database, std::shared_ptr<Store> store, AttachOptions options)
+    : database_(std::move(database)), store_(std::move(store)), options_(std::move(options)) {}
+
+void Service::Start() {
+  MutexLock lock(mutex_);
+  if (!wanted_) {
+    // Before the application's first commit through this process: what a leader may conclude from an unchanged file.
+    opened_gates_ = database_->control()->gates.load();
+    opened_ = StampOf(database_->path());
+  }
+  wanted_ = true;
+  changed_.notify_all();
+  if (running_) return;
+  running_ = true;
+  StartThread("replica-lead", [self = shared_from_this()] { self->Run(); }).detach();
+}
+
+void Service::Stop(int64_t flush_micros) {
+  const auto deadline =
+      std::chrono::steady_clock::now() + std::chrono::microseconds(flush_micros + kGrace);
+  MutexLock lock(mutex_);
+  wanted_ = false;
+  flush_ = flush_micros;
+  if (engine_ != nullptr) engine_->Stop(flush_micros);
+  changed_.notify_all();
+  WakeLeader(database_->control());
+  // One that only waits for the leadership holds nothing that must be closed.
+  while (running_ && leading_ && std::chrono::steady_clock::now() < deadline)
+    lock.WaitUntil(changed_, deadline);
+}
+
+void Service::Flush(int64_t micros) {
+  {
+    MutexLock lock(mutex_);
+    if (!leading_) return;
+  }
+  (void)WaitSynced(database_->control(), micros);
+}
+
+void Service::Run() {
+  for (;;) {
+    auto fd = OpenFile(database_->folder() + "/lock", O_RDWR | O_CREAT);
+    struct flock lock {};
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    lock.l_start = 0;
+    lock.l_len = 1;
+    bool locked = false;
+    if (fd.ok()) {
+      lock_fd_ = std::move(*fd);
+      while (!(locked = ::fcntl(lock_fd_.get(), F_OFD_SETLKW, &lock) == 0) && errno == EINTR) {
+      }
+    }
+    {
+      MutexLock guard(mutex_);
+      if (!wanted_) {
+        lock_fd_.Close();
+        running_ = false;
+        changed_.notify_all();
+        return;
+      }
+      leading_ = locked;
+    }
+    Status status = locked ? Lead() : Status(Code::kIo, database_->folder() + "/lock cannot be locked");
+    {
+      MutexLock guard(mutex_);
+      lock_fd_.Close();
+      leading_ = false;
+      if (!wanted_) {
+        running_ = false;
+        changed_.notify_all();
+        return;
+      }
+      if (!status.ok()) {
+        ControlBlock* c = database_->control();
+        StoreText(&c->last_error, status.message());
+        if (c->error_since.load() == 0) c->error_since.store(SystemClock().WallMicros());
+        c->state.store(static_cast<uint32_t>(ReplicaState::kError));
+        NotifyWaiters(c);
+        guard.WaitUntil(changed_, std::chrono::steady_clock::now() + std::chrono::microseconds(kOpenRetry));
+      }
+    }
+  }
+}
+
+Status Service::Lead() {
+  REPLICA_ASSIGN(std::unique_ptr<WalSource> source, WalSource::Open(database_));
+  Engine::Place place;
+  place.database = database_->path();
+  place.folder = database_->folder();
+  {
+    MutexLock lock(mutex_);
+    place.opened = opened_;
+    place.opened_gates = opened_gates_;
+  }
+  Engine engine(source.get(), store_, database_->control(), database_, place, options_.engine, SystemClock());
+  {
+    MutexLock lock(mutex_);
+    engine_ = &engine;
+    if (!wanted_) engine.Stop(flush_);
+  }
+  engine.Run();
+  {
+    MutexLock lock(mutex_);
+    engine_ = nullptr;
+    // What was true when the database was opened is no longer, should this thread lead again.
+    opened_ = {};
+  }
+  source.reset();
+  engine.StampCleanClose();
+  return Ok();
+}
+
+void Service::ForgetAfterFork() { lock_fd_.Close(); }
+
+}  // namespace replica

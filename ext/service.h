@@ -1,0 +1,61 @@
+// Replication of one database by this process: a thread that waits for the leadership, then runs the engine.
+//
+// The leadership is an open-file-description lock on byte 0 of <database>-replica/lock: the kernel frees it when its
+// process dies, and the next waiter takes over. A wait for it cannot be called off; a service that is not wanted any more
+// while it waits stays asleep, is used again when the database is opened again, and else ends when the lock comes to it.
+#ifndef LIBREPLICA_EXT_SERVICE_H_
+#define LIBREPLICA_EXT_SERVICE_H_
+
+#include <condition_variable>
+#include <memory>
+#include <string>
+
+#include "base/thread_annotations.h"
+#include "ext/config.h"
+#include "uploader/engine.h"
+#include "uploader/store.h"
+#include "vfs/database.h"
+
+namespace replica {
+
+class Service : public std::enable_shared_from_this<Service> {
+ public:
+  Service(std::shared_ptr<Database> database, std::shared_ptr<Store> store, AttachOptions options);
+
+  const std::shared_ptr<Database>& database() const { return database_; }
+  const std::shared_ptr<Store>& store() const { return store_; }
+  const AttachOptions& options() const { return options_; }
+
+  // The application has the database open: compete for the leadership. Returns at once.
+  void Start() EXCLUDES(mutex_);
+  // The application closed it: flush for at most `flush_micros`, close, give the leadership away. Returns when that is
+  // done, or shortly after the time is up (the thread then ends by itself).
+  void Stop(int64_t flush_micros) EXCLUDES(mutex_);
+  // Waits until everything is acknowledged or the time is up, without stopping (process exit).
+  void Flush(int64_t micros) EXCLUDES(mutex_);
+
+  // In the child after fork(): closes the inherited lock, which would keep the leadership alive after the parent's death.
+  void ForgetAfterFork() NO_THREAD_SAFETY_ANALYSIS;
+
+ private:
+  void Run() EXCLUDES(mutex_);
+  Status Lead() EXCLUDES(mutex_);
+
+  const std::shared_ptr<Database> database_;
+  const std::shared_ptr<Store> store_;
+  const AttachOptions options_;
+  Mutex mutex_;
+  std::condition_variable changed_;
+  bool wanted_ GUARDED_BY(mutex_) = false;
+  bool running_ GUARDED_BY(mutex_) = false;   // the thread exists
+  bool leading_ GUARDED_BY(mutex_) = false;   // it holds the lock
+  int64_t flush_ GUARDED_BY(mutex_) = 0;      // µs to flush once it is not wanted
+  Engine* engine_ GUARDED_BY(mutex_) = nullptr;
+  FileStamp opened_ GUARDED_BY(mutex_);
+  uint32_t opened_gates_ GUARDED_BY(mutex_) = 0;
+  UniqueFd lock_fd_;  // the thread's
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_EXT_SERVICE_H_

@@ -1,0 +1,18 @@
+#!/bin/bash
+# Installs the Debian packages that a task needs and that are missing: "build" or "test".
+set -euo pipefail
+packages=(cmake ninja-build g++ pkg-config sqlite3 libsqlite3-dev libcurl4-openssl-dev libssl-dev libzstd-dev libxxhash-dev
+  libpugixml-dev nlohmann-json3-dev)
+if [ "${1:-build}" = test ]; then
+  packages+=(libgtest-dev python3 openssl curl ceph-mon ceph-osd radosgw ceph-common)
+fi
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -qq
+$sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -1,0 +1,13 @@
+#!/bin/bash
+# Installs what the tests need (Debian 12, as root or with sudo), builds, starts a real S3 server and runs every test.
+#
+#   scripts/test.sh [preset]     release (default), debug, asan or tsan
+#
+# With the packages there already nothing is downloaded.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+preset=${1:-release}
+scripts/install-packages.sh test
+cmake --preset "$preset" -DREPLICA_TESTS=ON
+cmake --build --preset "$preset" --parallel "$(nproc)"
+exec ctest --preset "$preset" --timeout 1200

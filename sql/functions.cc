@@ -1,0 +1,209 @@
+#include "sql/functions.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "ext/hub.h"
+#include "ext/wait.h"
+#include "sql/report.h"
+#include "uploader/restore.h"
+#include "vfs/shim.h"
+
+namespace replica {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int64_t kDefaultSyncTimeout = 60000;  // ms
+
+// The one place where a Status becomes an SQLite code and message.
+void ReturnError(sqlite3_context* context, const Status& status) {
+  sqlite3_result_error(context, ("libreplica: " + status.message()).c_str(), -1);
+  switch (status.code()) {
+    case Code::kTimeout: sqlite3_result_error_code(context, SQLITE_BUSY); break;
+    case Code::kFull: sqlite3_result_error_code(context, SQLITE_FULL); break;
+    default: return;
+  }
+  // Setting the code replaced the message.
+  sqlite3_result_error(context, ("libreplica: " + status.message()).c_str(), -1);
+}
+
+void ReturnText(sqlite3_context* context, const std::string& text) {
+  sqlite3_result_text(context, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
+}
+
+std::string Dump(const ordered_json& json) {
+  return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+// The text of argument `i`, or `missing` when it is not given or NULL.
+std::string TextArgument(int argc, sqlite3_value** argv, int i, const std::string& missing) {
+  if (i >= argc || sqlite3_value_type(argv[i]) == SQLITE_NULL) return missing;
+  return reinterpret_cast<const char*>(sqlite3_value_text(argv[i]));
+}
+
+// Runs a function's body: C at the edge, no exception crosses it.
+template <typename Body>
+void Guarded(sqlite3_context* context, const Body& body) noexcept {
+  try {
+    Status status = body();
+    if (!status.ok()) ReturnError(context, status);
+  } catch (const std::exception& e) {
+    ReturnError(context, Status(Code::kInternal, std::string("unexpected: ") + e.what()));
+  }
+}
+
+extern "C" {
+
+static void VersionFunction(sqlite3_context* context, int, sqlite3_value**) noexcept {
+  sqlite3_result_text(context, LIBREPLICA_VERSION, -1, SQLITE_STATIC);
+}
+
+// replica_attach(url [, options])
+static void AttachFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
+  Guarded(context, [&]() -> Status {
+    sqlite3* db = sqlite3_context_db_handle(context);
+    const std::string url = TextArgument(argc, argv, 0, "");
+    AttachOptions options = Hub::Get().config().options;
+    if (argc > 1) REPLICA_TRY(ApplyJson(TextArgument(argc, argv, 1, "{}"), &options));
+    REPLICA_TRY(ParseUrl(url).status());
+    REPLICA_ASSIGN(std::string path, SchemaPath(db, options.schema));
+    REPLICA_TRY(Hub::Get().OpenStore(url, options).status());
+    if (PragmaText(db, options.schema, "locking_mode") == "exclusive")
+      return {Code::kUnsupported,
+              path + " is in EXCLUSIVE locking mode, in which commits cannot be seen: run PRAGMA locking_mode=NORMAL first"};
+    const std::string mode = PragmaText(db, options.schema, "journal_mode=WAL");
+    if (mode != "wal")
+      return {Code::kUnsupported, path + " cannot be put into WAL mode (it stays in \"" + mode + "\": " +
+                                      sqlite3_errmsg(db) + "); close other connections and transactions, and check that it is writable"};
+    PragmaText(db, options.schema, "schema_version");
+    AdoptConnection(db, options.schema.c_str());
+    REPLICA_TRY(Hub::Get().Attach(path, url, options));
+    ReturnText(context, url);
+    return Ok();
+  });
+}
+
+// replica_detach([schema])
+static void DetachFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
+  Guarded(context, [&]() -> Status {
+    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+    REPLICA_TRY(Hub::Get().Detach(path));
+    sqlite3_result_int(context, 1);
+    return Ok();
+  });
+}
+
+// replica_status([schema])
+static void StatusFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
+  Guarded(context, [&]() -> Status {
+    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+    ReturnText(context, Dump(StatusReport(path)));
+    return Ok();
+  });
+}
+
+// replica_sync([schema [, timeout_ms]])
+static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
+  Guarded(context, [&]() -> Status {
+    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+    const int64_t timeout = argc > 1 ? sqlite3_value_int64(argv[1]) : kDefaultSyncTimeout;
+    if (timeout < 0 || timeout > INT64_C(1000000000))
+      return {Code::kInvalidArgument, "replica_sync: the timeout is in milliseconds, 0 or more"};
+    auto database = Hub::Get().FindDatabase(path);
+    if (database == nullptr)
+      return {Code::kInvalidArgument, path + " is not replicated: set REPLICA_URL, or call replica_attach first"};
+    REPLICA_TRY(WaitSynced(database->control(), timeout * 1000));
+    sqlite3_result_int64(context, static_cast<sqlite3_int64>(database->control()->acknowledged_txid.load()));
+    return Ok();
+  });
+}
+
+// replica_snapshot([schema])
+static void SnapshotFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
+  Guarded(context, [&]() -> Status {
+    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+    auto database = Hub::Get().FindDatabase(path);
+    if (database == nullptr)
+      return {Code::kInvalidArgument, path + " is not replicated: set REPLICA_URL, or call replica_attach first"};
+    ControlBlock* c = database->control();
+    const uint32_t ticket = c->snapshot_wanted.fetch_add(1) + 1;
+    WakeLeader(c);
+    REPLICA_TRY(WaitFor(c, kDefaultSyncTimeout * 10 * 1000,
+                        [&] { return static_cast<int32_t>(c->snapshot_done.load() - ticket) >= 0; }));
+    sqlite3_result_int64(context, static_cast<sqlite3_int64>(c->acknowledged_txid.load()));
+    return Ok();
+  });
+}
+
+// replica_verify([schema [, depth]])
+static void VerifyFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
+  Guarded(context, [&]() -> Status {
+    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+    REPLICA_ASSIGN(ordered_json report, VerifyReport(path, TextArgument(argc, argv, 1, "quick")));
+    ReturnText(context, Dump(report));
+    return Ok();
+  });
+}
+
+// replica_restore(url, path [, target])
+static void RestoreFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
+  Guarded(context, [&]() -> Status {
+    const std::string url = TextArgument(argc, argv, 0, "");
+    const std::string given = TextArgument(argc, argv, 1, "");
+    if (given.empty()) return {Code::kInvalidArgument, "replica_restore: give the path of the file to write"};
+    REPLICA_ASSIGN(RestoreTarget target, ParseTarget(TextArgument(argc, argv, 2, "latest")));
+    REPLICA_ASSIGN(auto store, Hub::Get().OpenStore(url, Hub::Get().config().options));
+    std::error_code error;
+    const std::string path = std::filesystem::absolute(given, error).lexically_normal().string();
+    REPLICA_ASSIGN(RestoredDatabase restored, RestoreDatabase(store.get(), target, path, {}));
+    ordered_json report = {{"path", path},
+                           {"replica", url},
+                           {"generation", HexEncode(restored.generation)},
+                           {"txid", restored.txid},
+                           {"time", FormatTime(restored.time)},
+                           {"page_size", restored.page_size},
+                           {"pages", restored.table.pages()},
+                           {"checksum", Hex16(restored.checksum)},
+                           {"objects", restored.objects}};
+    ReturnText(context, Dump(report));
+    return Ok();
+  });
+}
+
+}  // extern "C"
+
+}  // namespace
+
+int RegisterFunctions(sqlite3* db) {
+  struct Function {
+    const char* name;
+    int least;
+    int most;
+    void (*body)(sqlite3_context*, int, sqlite3_value**);
+    int flags;
+  };
+  static constexpr Function kFunctions[] = {
+      {"replica_version", 0, 0, VersionFunction, SQLITE_INNOCUOUS},
+      {"replica_attach", 1, 2, AttachFunction, SQLITE_DIRECTONLY},
+      {"replica_detach", 0, 1, DetachFunction, SQLITE_DIRECTONLY},
+      {"replica_status", 0, 1, StatusFunction, SQLITE_DIRECTONLY},
+      {"replica_sync", 0, 2, SyncFunction, SQLITE_DIRECTONLY},
+      {"replica_snapshot", 0, 1, SnapshotFunction, SQLITE_DIRECTONLY},
+      {"replica_verify", 0, 2, VerifyFunction, SQLITE_DIRECTONLY},
+      {"replica_restore", 2, 3, RestoreFunction, SQLITE_DIRECTONLY},
+  };
+  for (const Function& f : kFunctions) {
+    for (int argc = f.least; argc <= f.most; argc++) {
+      const int rc = sqlite3_create_function_v2(db, f.name, argc, SQLITE_UTF8 | f.flags, nullptr, f.body, nullptr,
+                                                nullptr, nullptr);
+      if (rc != SQLITE_OK) return rc;
+    }
+  }
+  return SQLITE_OK;
+}
+
+}  // namespace replica

@@ -1,0 +1,238 @@
+#include "sql/report.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "ext/hub.h"
+#include "ext/wait.h"
+#include "uploader/replica.h"
+#include "uploader/restore.h"
+#include "uploader/verify.h"
+#include "vfs/shim.h"
+
+namespace replica {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int64_t kVerifyWait = 120000000;  // µs for the leader's part of a verify
+constexpr int kQuickTries = 5;
+
+// True while some process holds the leadership (byte 0 of the lock file).
+bool HasLeader(const std::string& folder) {
+  auto fd = OpenFile(folder + "/lock", O_RDWR);
+  if (!fd.ok()) return false;
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = 0;
+  lock.l_len = 1;
+  return ::fcntl(fd->get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+Id LoadId(const std::atomic<uint64_t> (&words)[2]) {
+  Id id;
+  const uint64_t w[2] = {words[0].load(), words[1].load()};
+  std::memcpy(id.data(), w, 16);
+  return id;
+}
+
+struct Verified {
+  std::shared_ptr<Service> service;
+  ControlBlock* control = nullptr;
+  Id generation{};
+};
+
+Status Quick(const Verified& v, ordered_json* report, ordered_json* errors) {
+  // Under load the database moves on between two looks: then look again.
+  for (int attempt = 0; attempt < kQuickTries; attempt++) {
+    REPLICA_TRY(WaitSynced(v.control, kVerifyWait));
+    const uint64_t txid = v.control->captured_txid.load(std::memory_order_acquire);
+    const uint64_t checksum = v.control->captured_checksum.load();
+    REPLICA_ASSIGN(ReplicaHead head, ReadHead(v.service->store().get(), v.generation));
+    const bool moved = v.control->captured_txid.load() != txid || head.txid > txid;
+    if (moved && attempt + 1 < kQuickTries) continue;
+    (*report)["txid"] = txid;
+    (*report)["replica_txid"] = head.txid;
+    (*report)["checksum"] = Hex16(checksum);
+    if (!head.any) {
+      errors->push_back(v.service->store()->url() + ": the generation is empty");
+    } else if (head.txid < txid) {
+      errors->push_back("the replica ends at TXID " + std::to_string(head.txid) + ", the database is at " +
+                        std::to_string(txid));
+    } else if (head.txid == txid && head.last.trailer.checksum_after != checksum) {
+      errors->push_back("the replica's checksum at TXID " + std::to_string(txid) + " is " +
+                        Hex16(head.last.trailer.checksum_after) + ", the database's is " + Hex16(checksum));
+    }
+    uint64_t expected = 0;
+    REPLICA_ASSIGN(auto log, ListLog(v.service->store().get(), v.generation, 0));
+    for (const LogObject& entry : log) {
+      if (expected != 0 && entry.sequence != expected)
+        errors->push_back("log segment " + Hex16(expected) + " is missing");
+      expected = entry.sequence + 1;
+    }
+    (*report)["log_segments"] = log.size();
+    return Ok();
+  }
+  return Ok();
+}
+
+// PRAGMA integrity_check on a restored file, on a connection of our own.
+std::string IntegrityCheck(const std::string& path) {
+  OwnConnectionScope own;
+  sqlite3* db = nullptr;
+  std::string answer = "cannot open it";
+  if (sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE, nullptr) == SQLITE_OK)
+    answer = PragmaText(db, "main", "integrity_check");
+  if (answer.empty() && db != nullptr) answer = sqlite3_errmsg(db);
+  sqlite3_close(db);
+  return answer;
+}
+
+Status Full(const Verified& v, const std::string& path, ordered_json* report, ordered_json* errors) {
+  ControlBlock* c = v.control;
+  // The leader ends a segment at a state that it reads back from the database file and WAL.
+  const uint32_t ticket = c->mark_wanted.fetch_add(1) + 1;
+  WakeLeader(c);
+  REPLICA_TRY(WaitFor(c, kVerifyWait, [&] {
+    return static_cast<int32_t>(c->mark_done.load(std::memory_order_acquire) - ticket) >= 0;
+  }));
+  const uint64_t txid = c->mark_txid.load();
+  const uint64_t checksum = c->mark_checksum.load();
+  (*report)["txid"] = txid;
+  (*report)["checksum"] = Hex16(checksum);
+  if (c->mark_expected.load() != checksum) {
+    errors->push_back("the database reads as " + Hex16(checksum) + ", its commits lead to " +
+                      Hex16(c->mark_expected.load()) + "; a resync sends the difference");
+    return Ok();
+  }
+  REPLICA_TRY(WaitFor(c, kVerifyWait, [&] { return c->acknowledged_txid.load() >= txid; }));
+  const std::string temporary = v.service->database()->folder() + "/verify-" + std::to_string(::getpid()) + "-" +
+                                std::to_string(ticket);
+  RestoreTarget target;
+  target.txid = txid;
+  target.generation = v.generation;
+  auto restored = RestoreFile(v.service->store().get(), target, temporary, {});
+  if (!restored.ok()) {
+    if (restored.status().code() != Code::kCorrupt && restored.status().code() != Code::kNotFound)
+      return restored.status();
+    errors->push_back(restored.status().message());
+    return Ok();
+  }
+  (*report)["restored_checksum"] = Hex16(restored->checksum);
+  (*report)["pages"] = restored->table.pages();
+  (*report)["objects"] = restored->objects;
+  if (restored->checksum != checksum)
+    errors->push_back("the restore of TXID " + std::to_string(txid) + " has the checksum " + Hex16(restored->checksum) +
+                      ", the database had " + Hex16(checksum));
+  const std::string integrity = IntegrityCheck(temporary);
+  (*report)["integrity_check"] = integrity;
+  if (integrity != "ok") errors->push_back("integrity_check of the restore of " + path + ": " + integrity);
+  for (const char* suffix : {"", "-wal", "-shm"}) (void)RemoveFile(temporary + suffix);
+  return Ok();
+}
+
+}  // namespace
+
+Result<std::string> SchemaPath(sqlite3* db, const std::string& schema) {
+  const char* name = sqlite3_db_filename(db, schema.c_str());
+  if (name == nullptr)
+    return Status(Code::kInvalidArgument, "there is no database \"" + schema + "\" on this connection");
+  if (*name == 0)
+    return Status(Code::kInvalidArgument,
+                  "database \"" + schema + "\" has no file (in memory or temporary): nothing to replicate");
+  std::string path = name;
+  // A connection that has not read yet has not opened the WAL, which is what starts replication.
+  PragmaText(db, schema, "schema_version");
+  return path;
+}
+
+ordered_json StatusReport(const std::string& path) {
+  Hub& hub = Hub::Get();
+  ordered_json out;
+  out["database"] = path;
+  const std::shared_ptr<Service> service = hub.FindService(path);
+  const std::shared_ptr<Database> database = service != nullptr ? service->database() : hub.FindDatabase(path);
+  if (database == nullptr) {
+    const std::string trouble = hub.Trouble(path);
+    out["state"] = trouble.empty() ? "off" : "error";
+    out["message"] = !trouble.empty() ? trouble
+                     : hub.config().url.empty()
+                         ? "not configured: set REPLICA_URL, or call replica_attach"
+                         : "not attached: not in WAL mode yet, or not among REPLICA_DATABASES";
+    return out;
+  }
+  const ControlBlock* c = database->control();
+  const bool led = HasLeader(database->folder());
+  const auto state = led || static_cast<ReplicaState>(c->state.load()) == ReplicaState::kFenced ||
+                             static_cast<ReplicaState>(c->state.load()) == ReplicaState::kError
+                         ? static_cast<ReplicaState>(c->state.load())
+                         : ReplicaState::kOff;
+  const uint64_t captured = c->captured_txid.load(std::memory_order_acquire);
+  const uint64_t acknowledged = c->acknowledged_txid.load();
+  // Commits that the tap counted and capture has not seen yet. A recovery starts SQLite's count anew: then none are told.
+  const auto waiting = static_cast<int32_t>(c->committed_changes.load() - c->captured_changes.load());
+  const uint64_t committed = captured + (waiting > 0 && waiting < 100000000 ? static_cast<uint64_t>(waiting) : 0);
+  const int64_t now = SystemClock().WallMicros();
+  const int64_t since = c->unacknowledged_since.load();
+  const uint64_t spool = c->spool_bytes.load() + c->journal_total.load();
+  auto time_or_null = [](int64_t micros) { return micros == 0 ? ordered_json() : ordered_json(FormatTime(micros)); };
+  out["replica"] = LoadText(c->url);
+  const Id generation = LoadId(c->generation);
+  out["generation"] = generation == Id{} ? ordered_json() : ordered_json(HexEncode(generation));
+  out["state"] = StateName(state);
+  out["txid"] = {{"committed", committed}, {"captured", captured}, {"acknowledged", acknowledged}};
+  out["lag"] = {{"txids", committed > acknowledged ? committed - acknowledged : 0},
+                {"bytes", spool},
+                {"seconds", since == 0 || now < since ? 0.0 : static_cast<double>(now - since) / 1e6}};
+  out["leader_pid"] = led ? ordered_json(c->leader_pid.load()) : ordered_json();
+  out["last_acknowledged"] = time_or_null(c->acknowledged_time.load());
+  const int64_t error_since = c->error_since.load();
+  out["last_error"] = error_since == 0 ? ordered_json() : ordered_json(LoadText(c->last_error));
+  out["error_since"] = time_or_null(error_since);
+  out["puts"] = c->puts.load();
+  out["put_errors"] = c->put_errors.load();
+  out["bytes_raw"] = c->bytes_raw.load();
+  out["bytes_stored"] = c->bytes_stored.load();
+  out["spool_bytes"] = spool;
+  out["commit_wakes"] = c->commit_wakes.load();
+  return out;
+}
+
+Result<ordered_json> VerifyReport(const std::string& path, const std::string& depth) {
+  Verified v;
+  v.service = Hub::Get().FindService(path);
+  if (v.service == nullptr)
+    return Status(Code::kInvalidArgument,
+                  path + " is not attached in this process: set REPLICA_URL, or call replica_attach first");
+  v.control = v.service->database()->control();
+  ordered_json report;
+  ordered_json errors = ordered_json::array();
+  report["ok"] = false;
+  report["depth"] = depth;
+  report["database"] = path;
+  report["replica"] = v.service->store()->url();
+  if (depth != "quick" && depth != "full" && depth != "objects")
+    return Status(Code::kInvalidArgument, "verify depth \"" + depth + "\": give quick, full or objects");
+  REPLICA_TRY(WaitSynced(v.control, kVerifyWait));
+  v.generation = LoadId(v.control->generation);
+  report["generation"] = HexEncode(v.generation);
+  if (depth == "quick") {
+    REPLICA_TRY(Quick(v, &report, &errors));
+  } else if (depth == "full") {
+    REPLICA_TRY(Full(v, path, &report, &errors));
+  } else {
+    REPLICA_ASSIGN(ObjectsReport objects, VerifyObjects(v.service->store().get(), v.generation));
+    report["objects"] = objects.objects;
+    report["bytes"] = objects.bytes;
+    for (const std::string& error : objects.errors) errors.push_back(error);
+  }
+  report["ok"] = errors.empty();
+  report["errors"] = errors;
+  return report;
+}
+
+}  // namespace replica

@@ -1,0 +1,25 @@
+// What status and verify say, as JSON; and the database that a schema name means.
+#ifndef LIBREPLICA_SQL_REPORT_H_
+#define LIBREPLICA_SQL_REPORT_H_
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "base/status.h"
+#include "vfs/sqlite_api.h"
+
+namespace replica {
+
+// The absolute path of a schema's file; kInvalidArgument for an unknown schema or one without a file.
+Result<std::string> SchemaPath(sqlite3* db, const std::string& schema);
+
+// replica_status: what the control block says, from whatever process the leader runs in. Never fails, never waits.
+nlohmann::ordered_json StatusReport(const std::string& path);
+
+// replica_verify. `depth`: quick, full or objects. The error is for a verify that could not be done; a replica that is not
+// right is "ok": false with "errors".
+Result<nlohmann::ordered_json> VerifyReport(const std::string& path, const std::string& depth);
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_SQL_REPORT_H_

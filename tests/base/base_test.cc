@@ -1,0 +1,79 @@
+#include <gtest/gtest.h>
+
+#include <cerrno>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/fs.h"
+#include "tests/temporary_folder.h"
+
+namespace replica {
+namespace {
+
+TEST(Bytes, VarintsComeBack) {
+  for (uint64_t v : {UINT64_C(0), UINT64_C(127), UINT64_C(128), UINT64_C(300), UINT64_MAX}) {
+    std::string out;
+    AppendVarint(out, v);
+    ByteReader in(out);
+    EXPECT_EQ(in.Varint(), v);
+    EXPECT_TRUE(in.ok());
+    EXPECT_EQ(in.remaining(), 0U);
+  }
+}
+
+TEST(Bytes, ReadingPastTheEndIsNoticed) {
+  ByteReader in(std::string_view("\xff\xff", 2));
+  in.Varint();
+  EXPECT_FALSE(in.ok());
+  EXPECT_EQ(in.Little<uint64_t>(), 0U);
+}
+
+TEST(Bytes, ZigZagKeepsTheExtremes) {
+  for (int64_t v : {INT64_MIN, INT64_C(-1), INT64_C(0), INT64_C(1), INT64_MAX}) EXPECT_EQ(UnZigZag(ZigZag(v)), v);
+}
+
+TEST(Bytes, IdsAreParsedStrictly) {
+  Id id{};
+  EXPECT_TRUE(ParseId("00112233445566778899aabbccddeeff", &id));
+  EXPECT_EQ(HexEncode(id), "00112233445566778899aabbccddeeff");
+  EXPECT_FALSE(ParseId("00112233445566778899AABBCCDDEEFF", &id));
+  EXPECT_FALSE(ParseId("../..", &id));
+  uint64_t number = 0;
+  EXPECT_TRUE(ParseHex16("00000000000000ff", &number));
+  EXPECT_EQ(number, 255U);
+  EXPECT_FALSE(ParseHex16("ff", &number));
+  EXPECT_EQ(Hex16(255), "00000000000000ff");
+}
+
+TEST(Clock, TimesAreReadInEachForm) {
+  int64_t t = 0;
+  ASSERT_TRUE(ParseTime("2026-11-23T06:25:00.5Z", &t));
+  EXPECT_EQ(FormatTime(t), "2026-11-23T06:25:00.500000Z");
+  int64_t other = 0;
+  ASSERT_TRUE(ParseTime("2026-11-23 08:25:00.500+02:00", &other));
+  EXPECT_EQ(other, t);
+  EXPECT_FALSE(ParseTime("2026-13-01T00:00:00Z", &t));
+  EXPECT_FALSE(ParseTime("yesterday", &t));
+  EXPECT_FALSE(ParseTime("2026-11-23T06:25:00Zjunk", &t));
+}
+
+TEST(Fs, ErrorsNameThePath) {
+  auto fd = OpenFile("/nowhere/at/all", 0);
+  ASSERT_FALSE(fd.ok());
+  EXPECT_EQ(fd.status().code(), Code::kNotFound);
+  EXPECT_NE(fd.status().message().find("/nowhere/at/all"), std::string::npos);
+  EXPECT_EQ(ErrnoStatus(ENOSPC, "write", "x").code(), Code::kFull);
+}
+
+TEST(Fs, ReplaceFileLeavesOneFile) {
+  TemporaryFolder folder;
+  ASSERT_TRUE(MakeFolders(folder.path() + "/a/b").ok());
+  ASSERT_TRUE(ReplaceFile(folder.path() + "/a/b/f", "one", true).ok());
+  ASSERT_TRUE(ReplaceFile(folder.path() + "/a/b/f", "two", false).ok());
+  EXPECT_EQ(*ReadFile(folder.path() + "/a/b/f", 100), "two");
+  EXPECT_EQ(ListFiles(folder.path() + "/a/b")->size(), 1U);
+  EXPECT_EQ(ReadFile(folder.path() + "/a/b/f", 2).status().code(), Code::kCorrupt);
+}
+
+}  // namespace
+}  // namespace replica

@@ -1,0 +1,235 @@
+"""What a user does first: attach, sync, status, verify, lose the database, restore; and how attach decides."""
+import glob
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import harness
+from harness import ask, connect, image, one, restore, status, sync
+
+
+class Attach(harness.TestCase):
+    def events(self, database="app.db"):
+        connection = connect(self.path(database))
+        rows = connection.execute("SELECT kind, message FROM replica_events").fetchall()
+        connection.close()
+        return rows
+
+    def objects(self, name="replica"):
+        return sorted(glob.glob(self.path(name) + "/**/*", recursive=True))
+
+    def test_the_shell_session_of_the_readme(self):
+        out = self.shell(self.path("app.db"),
+                         "SELECT replica_attach('%s');" % self.url(),
+                         "CREATE TABLE t(x); INSERT INTO t VALUES ('hello');",
+                         "SELECT replica_sync() >= 1;",
+                         "SELECT json_extract(replica_status(), '$.state');",
+                         "SELECT json_extract(replica_verify('main', 'full'), '$.ok');").split("\n")
+        self.assertEqual(out, [self.url(), "1", "streaming", "1"])
+        for file in glob.glob(self.path("app.db*")):
+            shutil.rmtree(file) if os.path.isdir(file) else os.remove(file)
+        restore(self.url(), self.path("app.db"))
+        self.assertEqual(self.shell(self.path("app.db"), "SELECT x FROM t;"), "hello")
+
+    def test_one_line_is_replicated_when_it_returns(self):
+        environment = harness.clean_environment(REPLICA_URL=self.url())
+        self.shell(self.path("app.db"), "PRAGMA journal_mode=WAL; CREATE TABLE t(x);", environment=environment)
+        for i in range(5):
+            self.shell(self.path("app.db"), "INSERT INTO t VALUES (%d);" % i, environment=environment)
+            with open(self.path("app.db"), "rb") as file:
+                self.assert_restores(self.url("replica/app.db"), "latest", file.read(), 4096)
+
+    def test_connections_opened_before_and_after_the_load_and_by_attach(self):
+        first = sqlite3.connect(self.path("app.db"), isolation_level=None)
+        first.execute("PRAGMA journal_mode=WAL")
+        first.execute("CREATE TABLE t(x)")
+        harness.load(first)
+        one(first, "SELECT replica_attach(?)", self.url())
+        sync(first)
+        second = sqlite3.connect(self.path("app.db"), isolation_level=None)
+        for connection in (first, second):
+            connection.execute("INSERT INTO t VALUES (1)")
+        # ATTACH on the connection that was there before the load goes through the shim as well.
+        first.execute("ATTACH ? AS other", (self.path("other.db"),))
+        one(first, "SELECT replica_attach(?, '{\"schema\": \"other\"}')", self.url("replica-other"))
+        first.execute("CREATE TABLE other.o(x)")
+        sync(second)
+        self.assertEqual(status(second)["txid"]["committed"], status(second)["txid"]["acknowledged"])
+        self.assertGreater(status(second)["commit_wakes"], 0)
+        sync(first, "other")
+        expected = image(first)
+        self.assert_restores(self.url(), "latest", expected, 4096)
+        restore(self.url("replica-other"), self.path("o.db"))
+        self.assertEqual(sqlite3.connect(self.path("o.db")).execute("SELECT name FROM sqlite_schema").fetchall(), [("o",)])
+        paths = [row[0] for row in first.execute("SELECT path FROM replica_databases") if row[0].startswith(self.folder)]
+        self.assertEqual(paths, [self.path("app.db"), self.path("other.db")])
+
+    def test_clean_reattach_uploads_nothing(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        sync(db)
+        db.execute("CREATE TABLE t AS SELECT randomblob(100000) AS x")
+        txid = sync(db)
+        db.close()
+        before = self.objects()
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        self.assertEqual(sync(db), txid)
+        self.assertEqual(self.objects(), before)
+        self.assertEqual(status(db)["puts"], 1 + 1)  # of the first session: the snapshot and the table
+        db.execute("INSERT INTO t VALUES (1)")
+        self.assertEqual(sync(db), txid + 1)
+        expected = image(db)
+        db.close()
+        self.assertIn("the file is as it was left", self.events()[-1][1] + str(self.events()))
+        self.assert_restores(self.url(), "latest", expected, 4096)
+
+    def test_writes_without_libreplica_cost_only_the_pages_that_differ(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, x)")
+        db.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 3000)"
+                   "INSERT INTO t SELECT i, randomblob(500) FROM n")
+        sync(db)
+        db.close()
+        plain = subprocess.run(["sqlite3", self.path("app.db"), "UPDATE t SET x = 'changed' WHERE id IN (10, 2000)"])
+        self.assertEqual(plain.returncode, 0)
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        sync(db)
+        pages = [m for k, m in db.execute("SELECT kind, message FROM replica_events") if "pages differ" in m]
+        self.assertEqual(len(pages), 1)
+        self.assertLessEqual(int(pages[0].split()[0]), 4)
+        self.assertEqual(len(glob.glob(self.path("replica", "*"))), 1, "no new generation")
+        self.assert_restores(self.url(), "latest", image(db), 4096)
+
+    def test_killed_process_goes_on_where_it_stopped(self):
+        writer = subprocess.Popen([sys.executable, "-c", """
+import sys; sys.path.insert(0, %r)
+from harness import *
+db = connect(%r)
+one(db, "SELECT replica_attach(?, '{\\"sync_interval_ms\\": 300}')", %r)
+db.execute("CREATE TABLE IF NOT EXISTS t(x)")
+sync(db)
+print("ready", flush=True)
+for i in range(10**6):
+    db.execute("INSERT INTO t VALUES (randomblob(300))")
+""" % (os.path.dirname(os.path.abspath(__file__)), self.path("app.db"), self.url())], stdout=subprocess.PIPE)
+        self.assertEqual(writer.stdout.readline(), b"ready\n")
+        time.sleep(1.2)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        sync(db)
+        self.assert_restores(self.url(), "latest", image(db), 4096)
+        report = ask(db, "SELECT replica_verify('main', 'full')")
+        self.assertTrue(report["ok"], report)
+        db.close()
+
+    def test_restore_to_a_time(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?, '{\"sync_interval_ms\": 10}')", self.url())
+        db.execute("CREATE TABLE t(x)")
+        sync(db)
+        images = []
+        for i in range(4):
+            db.execute("INSERT INTO t VALUES (?)", (i,))
+            images.append((image(db), time.time()))
+            time.sleep(0.05)
+        sync(db)
+        for data, moment in images:
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + ("%.6f" % (moment % 1))[1:] + "Z"
+            self.assert_restores(self.url(), stamp, data, 4096)
+
+    def test_a_restored_database_continues_the_history(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        db.execute("CREATE TABLE t(x)")
+        txid = sync(db)
+        db.execute("INSERT INTO t VALUES ('later')")
+        sync(db)
+        db.close()
+        # To the end of the history: nothing to send.
+        restore(self.url(), self.path("b.db"))
+        db = connect(self.path("b.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        self.assertEqual(sync(db), txid + 1)
+        db.close()
+        # To an earlier commit: what was undone is one more commit of the same generation.
+        restore(self.url(), self.path("c.db"), txid)
+        db = connect(self.path("c.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        sync(db)
+        db.execute("INSERT INTO t VALUES ('other')")
+        sync(db)
+        self.assertEqual(len(glob.glob(self.path("replica", "*"))), 1)
+        self.assert_restores(self.url(), "latest", image(db), 4096)
+
+    def test_lost_replica_folder_is_recognised_by_content(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        db.execute("CREATE TABLE t AS SELECT randomblob(50000)")
+        txid = sync(db)
+        db.close()
+        shutil.rmtree(self.path("app.db-replica"))
+        before = self.objects()
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        self.assertEqual(sync(db), txid)
+        self.assertEqual(self.objects(), before)
+
+    def test_snapshot_function_and_history(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        db.execute("CREATE TABLE t(x)")
+        txid = one(db, "SELECT replica_snapshot()")
+        kinds = [row[0] for row in db.execute("SELECT kind FROM replica_history WHERE max_txid = ?", (txid,))]
+        self.assertIn("snapshot", kinds)
+
+    def test_sync_commit_waits_for_the_store(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?, '{\"sync\": \"commit\"}')", self.url())
+        db.execute("CREATE TABLE t(x)")
+        for i in range(5):
+            db.execute("INSERT INTO t VALUES (?)", (i,))
+            s = status(db)
+            self.assertEqual(s["txid"]["committed"], s["txid"]["acknowledged"])
+
+    def test_detach_lets_the_application_leave_wal_mode(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        db.execute("CREATE TABLE t(x)")
+        with self.assertRaisesRegex(sqlite3.OperationalError, "journal_mode must stay WAL"):
+            db.execute("PRAGMA journal_mode=DELETE")
+        with self.assertRaisesRegex(sqlite3.OperationalError, "locking_mode must stay NORMAL"):
+            db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        one(db, "SELECT replica_detach()")
+        self.assertEqual(one(db, "PRAGMA journal_mode=DELETE"), "delete")
+
+    def test_Invariant_SQLiteUntouched(self):
+        def run(path, extension):
+            db = connect(path, extension=extension)
+            db.execute("PRAGMA journal_mode=WAL")
+            if extension:
+                one(db, "SELECT replica_attach(?)", self.url())
+            for i in range(50):
+                db.execute("CREATE TABLE t%d(x)" % i)
+                db.execute("INSERT INTO t%d VALUES (zeroblob(5000))" % i)
+            if extension:
+                sync(db)
+            db.close()
+            with open(path, "rb") as file:
+                return file.read()
+        plain, replicated = run(self.path("plain.db"), False), run(self.path("app.db"), True)
+        self.assertEqual(harness.first_difference(plain, replicated, 4096), "")
+        self.assertFalse(os.path.exists(self.path("app.db-wal")), "the last close removes the WAL, as without us")
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,95 @@
+"""Configuration by the environment and by URI; fail-fast in production; status when nothing is configured."""
+import os
+import sqlite3
+import subprocess
+import sys
+
+import harness
+from harness import LIBRARY, clean_environment
+
+
+class Configuration(harness.TestCase):
+    def test_production_without_settings_does_not_load(self):
+        for variable in ("RAILS_ENV", "RACK_ENV", "NODE_ENV", "APP_ENV"):
+            done = self.shell(":memory:", "SELECT 1;", environment=clean_environment(**{variable: "production"}), check=False)
+            for name in ("REPLICA_URL", "LITESTREAM_REPLICA_BUCKET", "LITESTREAM_ACCESS_KEY_ID", "LITESTREAM_SECRET_ACCESS_KEY"):
+                self.assertIn(name, done.stderr)
+        done = self.shell(":memory:", "SELECT 1;", environment=clean_environment(REPLICA_REQUIRED="1"), check=False)
+        self.assertIn("a replica is required and not configured", done.stderr)
+
+    def test_production_with_settings_loads(self):
+        environment = clean_environment(RAILS_ENV="production", REPLICA_URL=self.url())
+        self.assertEqual(self.shell(":memory:", "SELECT 1;", environment=environment), "1")
+
+    def test_not_configured_is_said(self):
+        out = self.shell(self.path("a.db"), "SELECT json_extract(replica_status(), '$.state', '$.message');",
+                         environment=clean_environment())
+        self.assertIn("not configured", out)
+
+    def test_wrong_setting_names_the_variable(self):
+        done = self.shell(":memory:", "SELECT 1;", environment=clean_environment(REPLICA_SYNC_INTERVAL="soon"), check=False)
+        self.assertIn("REPLICA_SYNC_INTERVAL", done.stderr)
+
+    def test_every_wal_database_below_the_prefix(self):
+        environment = clean_environment(REPLICA_URL=self.url())
+        for name in ("one.db", "two.db"):
+            self.shell(self.path(name), "PRAGMA journal_mode=WAL; CREATE TABLE t(x);", environment=environment)
+        self.shell(self.path("three.db"), "CREATE TABLE t(x);", environment=environment)
+        self.assertEqual(sorted(os.listdir(self.path("replica"))), ["one.db", "two.db"], "three.db is not in WAL mode")
+
+    def test_databases_narrow(self):
+        environment = clean_environment(REPLICA_URL=self.url(), REPLICA_DATABASES="one.db")
+        for name in ("one.db", "two.db"):
+            self.shell(self.path(name), "PRAGMA journal_mode=WAL; CREATE TABLE t(x);", environment=environment)
+        self.assertEqual(os.listdir(self.path("replica")), ["one.db"])
+
+    def test_uri_parameter(self):
+        uri = "file:%s?replica=%s" % (self.path("a.db"), self.url())
+        self.shell(":memory:", "ATTACH '%s' AS a;" % uri, "PRAGMA a.journal_mode=WAL;", "CREATE TABLE a.t(x);",
+                   environment=clean_environment())
+        self.assertEqual(len(os.listdir(self.path("replica"))), 1)
+
+    def test_restore_missing_database_at_open(self):
+        environment = clean_environment(REPLICA_URL=self.url(), REPLICA_RESTORE="auto")
+        self.shell(self.path("a.db"), "PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES ('kept');",
+                   environment=environment)
+        subprocess.run(["rm", "-r", self.path("a.db"), self.path("a.db-replica")], check=True)
+        # The shell opens its database before the load: open a second one after it.
+        out = self.shell(":memory:", "ATTACH '%s' AS a;" % self.path("a.db"), "SELECT x FROM a.t;", environment=environment)
+        self.assertEqual(out, "kept")
+
+    def test_c_host_links_the_static_library(self):
+        if os.environ.get("REPLICA_TEST_SANITIZED"):
+            self.skipTest("the host program is built without the sanitizer's flags")
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        source = self.path("host.c")
+        with open(source, "w") as file:
+            file.write("""
+#include <stdio.h>
+#include "replica.h"
+int main(int argc, char **argv) {
+  sqlite3 *db;
+  sqlite3_auto_extension((void (*)(void))sqlite3_replica_init);
+  if (sqlite3_open(argv[1], &db)) { fprintf(stderr, "%s\\n", sqlite3_errmsg(db)); return 1; }
+  if (sqlite3_exec(db, "PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES(7)", 0, 0, 0)) return 2;
+  sqlite3_close(db);
+  printf("%s\\n", replica_version_string());
+  return 0;
+}
+""")
+        libraries = ["-lsqlite3", "-lcurl", "-lcrypto", "-lzstd", "-lpugixml", "-lstdc++", "-lpthread", "-lm"]
+        subprocess.run(["cc", source, "-I", os.path.join(root, "ext"), os.environ["REPLICA_TEST_STATIC"], "-o",
+                        self.path("host")] + libraries, check=True)
+        done = subprocess.run([self.path("host"), self.path("c.db")], env=clean_environment(REPLICA_URL=self.url()),
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (0, "0.1.0\n"), done.stderr)
+        report = harness.restore(self.url("replica/c.db"), self.path("r.db"))
+        self.assertEqual(sqlite3.connect(self.path("r.db")).execute("SELECT x FROM t").fetchall(), [(7,)], report)
+        done = subprocess.run([self.path("host"), self.path("d.db")], env=clean_environment(RAILS_ENV="production"),
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1, "the application stops at start")
+        self.assertIn("REPLICA_URL", done.stderr)
+
+
+if __name__ == "__main__":
+    harness.main()

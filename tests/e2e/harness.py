@@ -1,0 +1,203 @@
+"""What the end-to-end tests share: connections with the extension loaded, a database's exact pages, S3 by hand.
+
+Only Python's standard library. The library under test is the built libreplica.so (LIBREPLICA, set by ctest).
+"""
+import ctypes
+import datetime
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+import urllib.parse
+
+LIBRARY = os.environ["LIBREPLICA"]
+S3_ENDPOINT = os.environ.get("REPLICA_TEST_S3", "http://127.0.0.1:7480")
+ACCESS_KEY = "testaccesskey000000"
+SECRET_KEY = "testsecretkey0000000000000000000000000000"
+
+
+def load(connection):
+    connection.enable_load_extension(True)
+    connection.load_extension(LIBRARY)
+    return connection
+
+
+def connect(path, extension=True, **arguments):
+    """A connection in autocommit mode, with the extension loaded."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30, **arguments)
+    return load(connection) if extension else connection
+
+
+def one(connection, sql, *arguments):
+    return connection.execute(sql, arguments).fetchone()[0]
+
+
+def ask(connection, sql, *arguments):
+    """The JSON that a function answers."""
+    return json.loads(one(connection, sql, *arguments))
+
+
+def sync(connection, schema="main", timeout_ms=60000):
+    return one(connection, "SELECT replica_sync(?, ?)", schema, timeout_ms)
+
+
+def status(connection, schema="main"):
+    return ask(connection, "SELECT replica_status(?)", schema)
+
+
+def image(connection):
+    """The database as this connection sees it, page by page."""
+    return connection.serialize()
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def restore(url, path, target="latest", environment=None):
+    """Restores in a process of its own, as an operator would; returns the report."""
+    done = subprocess.run(
+        ["sqlite3", ":memory:", "-cmd", ".load " + LIBRARY[:-3],
+         "SELECT replica_restore('%s', '%s', '%s')" % (url, path, target)],
+        capture_output=True, text=True, env=environment, timeout=300)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr.strip())
+    return json.loads(done.stdout)
+
+
+def check_file(path):
+    """PRAGMA integrity_check on a plain connection."""
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute("PRAGMA integrity_check").fetchone()[0]
+    finally:
+        connection.close()
+
+
+def first_difference(a, b, page_size):
+    if len(a) != len(b):
+        return "%d and %d bytes" % (len(a), len(b))
+    for at in range(0, len(a), page_size):
+        if a[at:at + page_size] != b[at:at + page_size]:
+            return "page %d" % (at // page_size + 1)
+    return ""
+
+
+class S3:
+    """As much of S3 as the tests need, signed by hand so that it shares nothing with the library."""
+
+    def __init__(self, endpoint=S3_ENDPOINT):
+        self.host = endpoint.split("://")[1]
+
+    def request(self, method, path, body=b"", query=""):
+        now = datetime.datetime.utcnow()
+        stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
+        payload = hashlib.sha256(body).hexdigest()
+        canonical = "\n".join([method, urllib.parse.quote(path), query, "host:" + self.host,
+                               "x-amz-content-sha256:" + payload, "x-amz-date:" + stamp, "",
+                               "host;x-amz-content-sha256;x-amz-date", payload])
+        scope = day + "/us-east-1/s3/aws4_request"
+        text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+        key = ("AWS4" + SECRET_KEY).encode()
+        for part in (day, "us-east-1", "s3", "aws4_request"):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+        headers = {"x-amz-content-sha256": payload, "x-amz-date": stamp, "Authorization":
+                   "AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=%s"
+                   % (ACCESS_KEY, scope, signature)}
+        connection = http.client.HTTPConnection(self.host, timeout=30)
+        connection.request(method, urllib.parse.quote(path) + ("?" + query if query else ""), body, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer.status, data
+
+    def make_bucket(self, name):
+        code, data = self.request("PUT", "/" + name)
+        assert code in (200, 409), (code, data)
+
+    def keys(self, bucket, prefix):
+        import xml.etree.ElementTree as tree
+        query = "list-type=2&prefix=" + urllib.parse.quote(prefix, safe="")
+        code, data = self.request("GET", "/" + bucket, query=query)
+        assert code == 200, data
+        space = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+        return [node.find(space + "Key").text for node in tree.fromstring(data).findall(space + "Contents")]
+
+    def get(self, bucket, key):
+        code, data = self.request("GET", "/%s/%s" % (bucket, key))
+        assert code == 200, (code, data)
+        return data
+
+    def put(self, bucket, key, data):
+        code, answer = self.request("PUT", "/%s/%s" % (bucket, key), data)
+        assert code == 200, (code, answer)
+
+    def delete(self, bucket, key):
+        code, answer = self.request("DELETE", "/%s/%s" % (bucket, key))
+        assert code in (200, 204), (code, answer)
+
+
+def s3_environment(**more):
+    out = dict(os.environ)
+    out.update(REPLICA_ENDPOINT=S3_ENDPOINT, REPLICA_ACCESS_KEY_ID=ACCESS_KEY, REPLICA_SECRET_ACCESS_KEY=SECRET_KEY)
+    out.update(more)
+    return out
+
+
+def clean_environment(**more):
+    """The environment without any setting that libreplica reads."""
+    out = {k: v for k, v in os.environ.items()
+           if not k.startswith(("REPLICA_", "LITESTREAM_", "AWS_")) and k not in
+           ("RAILS_ENV", "RACK_ENV", "NODE_ENV", "APP_ENV")}
+    out.update(more)
+    return out
+
+
+class TestCase(unittest.TestCase):
+    """Each test in a folder of its own."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="libreplica-")
+        self.addCleanup(shutil.rmtree, self.folder, True)
+
+    def path(self, *parts):
+        return os.path.join(self.folder, *parts)
+
+    def url(self, name="replica"):
+        return "file://" + self.path(name)
+
+    def shell(self, database, *commands, environment=None, check=True):
+        """Runs SQL in the sqlite3 shell with the extension loaded; returns what it printed."""
+        done = subprocess.run(["sqlite3", "-batch", database, "-cmd", ".load " + LIBRARY[:-3]],
+                              input="\n".join(commands) + "\n", capture_output=True, text=True,
+                              env=environment, timeout=120)
+        if check and (done.returncode != 0 or done.stderr):
+            raise AssertionError("sqlite3 failed: %s\n%s" % (done.stderr, done.stdout))
+        return done.stdout.strip() if check else done
+
+    def assert_restores(self, url, target, expected, page_size, environment=None):
+        """Restores and compares with a database image, page by page."""
+        path = self.path("restored-%s.db" % str(target).replace("/", "-"))
+        report = restore(url, path, target, environment)
+        with open(path, "rb") as file:
+            restored = file.read()
+        self.assertEqual(first_difference(restored, expected, page_size), "", "restore to %s" % target)
+        self.assertEqual(check_file(path), "ok")
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.exists(path + suffix):
+                os.remove(path + suffix)
+        shutil.rmtree(path + "-replica", True)
+        return report
+
+
+def main():
+    unittest.main(verbosity=2, argv=[sys.argv[0]] + sys.argv[1:])

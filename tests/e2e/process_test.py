@@ -1,0 +1,155 @@
+"""Many processes, dying leaders, fork: one uploader at a time, and nothing lost when it goes."""
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import harness
+from harness import ask, connect, image, one, status, sync
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Processes(harness.TestCase):
+    def start(self, code, **values):
+        """A Python process with the harness imported; prints a line when it is ready."""
+        lines = ["import sys, os, time", "sys.path.insert(0, %r)" % HERE, "from harness import *"]
+        lines += ["%s = %r" % item for item in values.items()]
+        process = subprocess.Popen([sys.executable, "-c", "\n".join(lines) + "\n" + code], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, text=True, env=harness.clean_environment(REPLICA_URL=self.url()))
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stdin.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.assertEqual(process.stdout.readline().strip(), "ready")
+        return process
+
+    WRITER = """
+db = connect(path)
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("CREATE TABLE IF NOT EXISTS t(x)")
+db.execute("INSERT INTO t VALUES (1)")
+print("ready", flush=True)
+for line in sys.stdin:
+    db.execute(line)
+    print("done", flush=True)
+"""
+
+    def command(self, process, sql):
+        process.stdin.write(sql + "\n")
+        process.stdin.flush()
+        self.assertEqual(process.stdout.readline().strip(), "done")
+
+    def test_status_and_sync_from_another_process_and_takeover(self):
+        path = self.path("app.db")
+        leader = self.start(self.WRITER, path=path)
+        other = self.start(self.WRITER, path=path)
+        db = connect(path)
+        deadline = time.monotonic() + 20
+        while status(db)["state"] != "streaming" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.assertEqual(status(db)["leader_pid"], leader.pid)
+        self.command(other, "INSERT INTO t VALUES ('by another process')")
+        sync(db)
+        self.assert_restores(self.url("replica/app.db"), "latest", image(db), 4096)
+        # The leader dies; the other one takes over without being asked.
+        self.command(leader, "INSERT INTO t VALUES ('last words')")
+        leader.send_signal(signal.SIGKILL)
+        leader.wait()
+        self.command(other, "INSERT INTO t VALUES ('after')")
+        sync(db)
+        self.assertEqual(status(db)["leader_pid"], other.pid)
+        self.assert_restores(self.url("replica/app.db"), "latest", image(db), 4096)
+        moved = [m for k, m in db.execute("SELECT kind, message FROM replica_events") if "differ" in m]
+        self.assertEqual(moved, [], "the new leader went on from the WAL, commit by commit")
+
+    def test_many_writers_one_history(self):
+        path = self.path("app.db")
+        code = """
+import random
+db = connect(path)
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("PRAGMA wal_autocheckpoint=20")
+db.execute("CREATE TABLE IF NOT EXISTS t(x)")
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(150):
+    db.execute("INSERT INTO t VALUES (randomblob(?))", (random.randrange(3000),))
+db.close()
+"""
+        first = self.start(code, path=path)
+        writers = [first] + [self.start(code, path=path) for _ in range(3)]
+        for writer in writers:
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        for writer in writers:
+            self.assertEqual(writer.wait(timeout=120), 0)
+        db = connect(path)
+        one(db, "SELECT replica_attach(?)", self.url("replica/app.db"))
+        sync(db)
+        self.assertEqual(one(db, "SELECT count(*) FROM t"), 600)
+        self.assert_restores(self.url("replica/app.db"), "latest", image(db), 4096)
+        report = ask(db, "SELECT replica_verify('main', 'objects')")
+        self.assertTrue(report["ok"], report)
+        resyncs = [m for k, m in db.execute("SELECT kind, message FROM replica_events") if "differ" in m]
+        self.assertEqual(resyncs, [], "each commit was captured")
+
+    def test_fork_leaves_the_parents_lock_with_the_parent(self):
+        """Puma in cluster mode: the application is loaded, uses its database, forks workers that open their own."""
+        path = self.path("app.db")
+        code = """
+db = connect(path)
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("CREATE TABLE t(x)")
+sync(db)
+db.close()
+children = []
+for i in range(3):
+    pid = os.fork()
+    if pid == 0:
+        mine = connect(path)
+        mine.execute("PRAGMA busy_timeout=10000")
+        for n in range(20):
+            mine.execute("INSERT INTO t VALUES (?)", ("child %d %d" % (i, n),))
+        sync(mine)
+        mine.close()
+        os._exit(0)
+    children.append(pid)
+codes = [os.waitpid(pid, 0)[1] for pid in children]
+assert codes == [0, 0, 0], codes
+db = connect(path)
+sync(db)
+assert one(db, "SELECT count(*) FROM t") == 60
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+        parent = self.start(code, path=path)
+        db = connect(path)
+        self.assert_restores(self.url("replica/app.db"), "latest", image(db), 4096)
+        db.close()
+        parent.stdin.write("end\n")
+        parent.stdin.flush()
+        self.assertEqual(parent.wait(timeout=30), 0)
+
+    def test_exit_without_close_flushes(self):
+        path = self.path("app.db")
+        process = self.start("""
+db = connect(path)
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("CREATE TABLE t(x)")
+sync(db)
+for i in range(100):
+    db.execute("INSERT INTO t VALUES (?)", (i,))
+print("ready", flush=True)
+import ctypes
+ctypes.CDLL(None).exit(0)
+""", path=path)
+        self.assertEqual(process.wait(timeout=30), 0)
+        plain = connect(path, extension=False)
+        self.assert_restores(self.url("replica/app.db"), "latest", image(plain), 4096)
+
+
+if __name__ == "__main__":
+    harness.main()

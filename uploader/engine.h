@@ -1,0 +1,157 @@
+// The leader's work for one database: capture commits into segments, send them, keep snapshots, heal gaps.
+//
+// Run is the leader's thread; it sleeps on the control block's wake word and never waits for the network while capturing
+// (the first contact with an unknown replica, a rebuild of lost page hashes and the look at a rival's object do wait; the
+// journal keeps commits meanwhile). PUTs run on the store's thread and report through a mailbox. docs/architecture.md.
+#ifndef LIBREPLICA_UPLOADER_ENGINE_H_
+#define LIBREPLICA_UPLOADER_ENGINE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/control_block.h"
+#include "base/status.h"
+#include "base/thread_annotations.h"
+#include "uploader/encoder.h"
+#include "uploader/event_log.h"
+#include "uploader/page_table.h"
+#include "uploader/replica.h"
+#include "uploader/source.h"
+#include "uploader/state.h"
+#include "uploader/store.h"
+
+namespace replica {
+
+struct EngineOptions {
+  int64_t sync_interval = 1000000;                       // µs between starts of PUTs; 0: as fast as the store answers
+  uint64_t spool_limit = 0;                              // bytes; 0: the database's size, at least 256 MiB
+  int64_t snapshot_interval = int64_t{24} * 3600 * 1000000;  // µs
+  int64_t watch_interval = 5000000;  // µs between looks for commits of processes without libreplica
+  bool takeover = false;             // continue a history that this folder does not know or that another writer holds
+  bool fencing = true;               // false: accept a store without conditional PUT
+  EncodeOptions encode;
+};
+
+class Engine {
+ public:
+  struct Place {
+    std::string database;      // path of the database file
+    std::string folder;        // its replica folder
+    FileStamp opened;          // the database file when this process first opened it
+    uint32_t opened_gates = 0; // ControlBlock::gates then
+  };
+
+  // `source` and `control` outlive the engine; `keep_alive` keeps `control` mapped for PUTs that end after it.
+  Engine(Source* source, std::shared_ptr<Store> store, ControlBlock* control,
+         std::shared_ptr<void> keep_alive, Place place, EngineOptions options, const Clock& clock);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Returns after Stop, once everything captured is acknowledged or the time is up.
+  void Run();
+  // Any thread, any number of times: from now on Run has `flush_micros` to come to its end.
+  void Stop(int64_t flush_micros);
+
+  // After Run, and after the source's connection was closed: notes that the database file holds exactly what was captured,
+  // if so. The next start then needs no scan.
+  void StampCleanClose();
+
+ private:
+  struct Mailbox;
+  // A segment in the spool.
+  struct Pending {
+    EncodedSegment encoded;
+    int64_t first_commit = 0;  // time of its first commit
+  };
+
+  // --- attach: decide by proof where capture begins (engine_attach.cc)
+  Status Attach();
+  Status AttachLocal(bool table_valid);
+  Status AttachReplica(bool known, bool table_valid);
+  Status AdoptHead(const Id& generation, const ReplicaHead& head, bool known, bool table_valid);
+  Status RebuildTable(const Id& generation);
+  Status NewGeneration();
+  Status ProbeFencing(const Id& generation);
+  Status LoadSpool();
+  void Activate();
+
+  // --- streaming
+  Status Stream();
+  Status Capture(const WalPosition* until);
+  Status Resync();
+  Status MakeSnapshot();
+  Status Mark();
+  Status WithView(const std::function<Status()>& body);
+  bool SnapshotDue() const;
+  Status NotAtView() const;
+  void LoseTrack(const std::string& why);
+  void DropSpool(const std::string& why);
+  void CheckBound();
+
+  // --- sending
+  void Send();
+  void TakeMail();
+  void LogDone(const Status& status);
+  void SnapshotDone(const Status& status);
+  Status LookAtRival(bool* ours, bool* own_writer);
+  void Acknowledge();
+  void Backoff(const Status& status, int* attempts, int64_t* retry_at);
+
+  void Sleep();
+  bool Drained() const;
+  void SetError(const Status& status);
+  void ClearError();
+  void SetState();
+  void PublishPosition();
+  Status Save(const std::vector<uint32_t>& changed);
+  SegmentHeader Header() const;
+  std::string SpoolPath(uint64_t sequence) const;
+  bool Stopping() const { return stop_at_.load() != 0; }
+
+  Source* const source_;
+  const std::shared_ptr<Store> store_;
+  ControlBlock* const control_;
+  const Place place_;
+  const EngineOptions options_;
+  const Clock& clock_;
+  const EventLog events_;
+  StateFile state_file_;
+  const std::shared_ptr<Mailbox> mailbox_;
+  std::atomic<int64_t> stop_at_{0};  // steady µs; 0: not stopping
+
+  // All below: Run's thread only.
+  EngineState state_;
+  PageTable table_;
+  bool attached_ = false;
+  bool fenced_ = false;
+  bool needs_resync_ = false;
+  std::string resync_reason_;
+  std::deque<Pending> queue_;  // log segments captured and not acknowledged, in order
+  bool log_in_flight_ = false;
+  std::optional<EncodedSegment> snapshot_;  // made and not acknowledged
+  bool snapshot_in_flight_ = false;
+  uint64_t snapshot_log_bytes_ = 0;  // log_bytes when it was made
+  uint32_t snapshot_ticket_ = 0;     // requests that it answers
+  uint64_t captured_ticket_ = 0;     // sync requests whose commits are captured
+  int64_t next_turn_ = 0;            // steady µs: the next PUT may start
+  int64_t retry_at_ = 0;
+  int64_t snapshot_retry_at_ = 0;
+  int64_t attempt_at_ = 0;
+  int attempts_ = 0;
+  int snapshot_attempts_ = 0;
+  int attach_attempts_ = 0;
+  int capture_attempts_ = 0;
+  Status error_;
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_UPLOADER_ENGINE_H_

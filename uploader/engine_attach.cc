@@ -1,0 +1,277 @@
+// Attach: where capture begins is decided by what can be proved (docs/architecture.md, "Attach").
+#include <algorithm>
+
+#include "base/fs.h"
+#include "uploader/engine.h"
+#include "uploader/restore.h"
+
+namespace replica {
+
+Status Engine::Attach() {
+  control_->active.store(0);
+  queue_.clear();
+  log_in_flight_ = false;
+  snapshot_.reset();
+  needs_resync_ = false;
+  fenced_ = false;
+  bool table_valid = false;
+  REPLICA_ASSIGN(auto loaded, state_file_.Load(&table_, &table_valid));
+  const bool known = loaded.has_value() && loaded->url == store_->url();
+  if (loaded) state_ = *loaded;
+  if (known && state_.fenced && !options_.takeover) {
+    fenced_ = attached_ = true;
+    PublishPosition();
+    SetError(Status(Code::kConflict,
+                    store_->url() + " has another writer since this database last uploaded; nothing is uploaded. If this "
+                                    "database is the one to keep, attach it with the option \"takeover\": true"));
+    return Ok();
+  }
+  const bool same_folder = known && state_.folder_identity == state_file_.FolderIdentity();
+  if (known && same_folder && table_valid && !state_.restored && !state_.fenced &&
+      !state_.partial && state_.page_size == source_->page_size()) {
+    Status status = LoadSpool();
+    if (status.ok()) return AttachLocal(table_valid);
+    events_.Add("resync", "the spool is not what it was: " + status.message());
+    queue_.clear();
+    table_valid = false;
+  }
+  if (!same_folder) state_.writer = RandomNumber();
+  return AttachReplica(known, table_valid && !state_.partial);
+}
+
+// Everything needed is in the folder: no network.
+Status Engine::AttachLocal(bool /*table_valid*/) {
+  const bool unchanged = state_.stamp != FileStamp{} && state_.stamp == place_.opened;
+  source_->SetPosition(state_.wal, unchanged);
+  bool reachable = unchanged;
+  if (!unchanged) {
+    REPLICA_ASSIGN(reachable, source_->Reachable());
+  }
+  REPLICA_TRY(source_->ResetJournal(unchanged || !reachable));
+  attached_ = true;
+  PublishPosition();
+  if (reachable) {
+    Activate();
+    // A WAL that was restarted before the gate was guarded has taken commits with it.
+    if (unchanged && control_->gates.load() != place_.opened_gates)
+      LoseTrack("the WAL was restarted before replication had begun");
+  } else {
+    LoseTrack("the last position is not in the WAL (a power loss, or writers without libreplica)");
+  }
+  events_.Add("attach", "at TXID " + std::to_string(state_.txid) +
+                            (unchanged     ? ": the file is as it was left"
+                             : needs_resync_ ? ": the position must be found by comparing"
+                                             : ": the WAL goes on from it"));
+  Acknowledge();
+  return Ok();
+}
+
+void Engine::Activate() {
+  const uint64_t limit = options_.spool_limit;
+  control_->spool_limit.store(
+      limit != 0 ? limit
+                 : std::max<uint64_t>(256ULL << 20, uint64_t{table_.pages()} * state_.page_size));
+  control_->overflow.store(0);
+  control_->active.store(1, std::memory_order_seq_cst);
+}
+
+// Segments that were captured and not acknowledged when the last leader ended.
+Status Engine::LoadSpool() {
+  const std::string folder = place_.folder + "/spool";
+  REPLICA_ASSIGN(auto names, ListFiles(folder));
+  uint64_t bytes = 0;
+  for (const std::string& name : names) {
+    uint64_t sequence = 0;
+    if (name.rfind("journal-", 0) == 0) continue;
+    const bool log = name.rfind("log-", 0) == 0 && ParseHex16(std::string_view(name).substr(4), &sequence);
+    if (log && sequence > state_.acknowledged_sequence && sequence <= state_.sequence) continue;
+    // Acknowledged already, written but never noted in the state (its commits are captured again), or a half-made file.
+    REPLICA_TRY(RemoveFile(folder + "/" + name));
+  }
+  uint64_t txid = 0;
+  for (uint64_t sequence = state_.acknowledged_sequence + 1; sequence <= state_.sequence; sequence++) {
+    const std::string path = SpoolPath(sequence);
+    REPLICA_ASSIGN(auto file, FileBytes::Open(path));
+    REPLICA_ASSIGN(auto reader, SegmentReader::Open(file.get()));
+    REPLICA_TRY(reader->CheckSha256());
+    const Segment& s = reader->segment();
+    if (s.header.sequence != sequence || s.header.generation != state_.generation ||
+        (txid != 0 && s.header.min_txid != txid + 1))
+      return {Code::kCorrupt, path + " is not the segment that its name says"};
+    txid = s.trailer.max_txid;
+    REPLICA_ASSIGN(std::string whole, ReadFile(path, UINT64_MAX));
+    Pending pending;
+    pending.encoded.path = path;
+    pending.encoded.size = whole.size();
+    pending.encoded.sha256 = ObjectBody::FromBytes(std::move(whole)).sha256;
+    pending.encoded.segment = s;
+    pending.first_commit = s.commits.front().time;
+    bytes += pending.encoded.size;
+    queue_.push_back(std::move(pending));
+  }
+  if (txid != 0 && txid != state_.txid)
+    return {Code::kCorrupt, folder + " does not end at the state's TXID"};
+  control_->spool_bytes.store(bytes);
+  return Ok();
+}
+
+Status Engine::AttachReplica(bool known, bool table_valid) {
+  REPLICA_ASSIGN(auto generations, ListGenerations(store_.get()));
+  if (generations.empty()) return NewGeneration();
+  Id generation = generations.back();
+  if (known && std::find(generations.begin(), generations.end(), state_.generation) != generations.end())
+    generation = state_.generation;
+  REPLICA_ASSIGN(ReplicaHead head, ReadHead(store_.get(), generation));
+  // Begun and never finished: nothing is restorable from it, so nothing is lost beside it.
+  if (!head.any) return NewGeneration();
+  return AdoptHead(generation, head, known, table_valid);
+}
+
+// Continues the history that ends with `head`, if it is this database's.
+Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool known, bool table_valid) {
+  const SegmentHeader& h = head.last.header;
+  const SegmentTrailer& t = head.last.trailer;
+  const bool lineage = known && state_.database == h.database && state_.generation == generation;
+  const bool same_size = source_->page_size() == h.page_size;
+  PageTable scanned;
+  if (!lineage) {
+    // An unknown database may be this one with its replica folder lost: equal content proves it.
+    if (same_size) {
+      REPLICA_TRY(WithView([&]() -> Status {
+        REPLICA_ASSIGN(scanned, ScanView(source_));
+        return Ok();
+      }));
+    }
+    const bool equal = same_size && scanned.checksum() == t.checksum_after && scanned.pages() == t.pages_after;
+    if (!equal && !options_.takeover)
+      return {Code::kConflict,
+              store_->url() + " holds the history of another database (id " + HexEncode(h.database) + ", TXID " +
+                  std::to_string(head.txid) + " of " + FormatTime(t.created) +
+                  "); nothing was written. Use another prefix, restore that history, or continue it with this database's "
+                  "content by the option \"takeover\": true"};
+    if (equal) {
+      table_ = std::move(scanned);
+      table_valid = true;
+    } else {
+      table_valid = false;
+    }
+  } else if (!table_valid || state_.txid != head.txid || state_.checksum != t.checksum_after) {
+    table_valid = false;
+  }
+  if (!same_size) {
+    events_.Add("generation", "the replica's page size is another: a new generation begins");
+    return NewGeneration();
+  }
+  if (!table_valid) REPLICA_TRY(RebuildTable(generation));
+  if (!lineage || state_.fenced || state_.restored) state_.writer = RandomNumber();
+  const bool unchanged = lineage && table_valid && state_.stamp != FileStamp{} && state_.stamp == place_.opened;
+  state_.database = h.database;
+  state_.generation = generation;
+  state_.folder_identity = state_file_.FolderIdentity();
+  state_.page_size = h.page_size;
+  state_.txid = state_.acknowledged_txid = head.txid;
+  state_.sequence = state_.acknowledged_sequence = head.sequence;
+  state_.checksum = t.checksum_after;
+  state_.snapshot_txid = head.snapshot_txid;
+  state_.snapshot_bytes = head.snapshot_bytes;
+  state_.snapshot_time = clock_.WallMicros();
+  state_.log_bytes = head.log_bytes;
+  state_.restored = state_.fenced = state_.partial = state_.detached = false;
+  state_.url = store_->url();
+  if (!unchanged) state_.wal = {};
+  REPLICA_TRY(state_file_.SaveAll(&state_, table_));
+  // Of an earlier history.
+  REPLICA_ASSIGN(auto names, ListFiles(place_.folder + "/spool"));
+  for (const std::string& name : names)
+    if (name.rfind("journal-", 0) != 0) REPLICA_TRY(RemoveFile(place_.folder + "/spool/" + name));
+  control_->spool_bytes.store(0);
+  if (unchanged) return AttachLocal(true);
+  attached_ = true;
+  LoseTrack(lineage ? "the replica was restored or continued elsewhere" : "this folder did not know the replica");
+  events_.Add("attach", "to the history of " + store_->url() + " at TXID " + std::to_string(state_.txid));
+  Acknowledge();
+  return Ok();
+}
+
+// The page hashes at the replica's head, from its content.
+Status Engine::RebuildTable(const Id& generation) {
+  const std::string path = place_.folder + "/rebuild";
+  REPLICA_TRY(RemoveFile(path));
+  events_.Add("resync", "reading the replica, to find what differs");
+  RestoreTarget target;
+  target.generation = generation;
+  auto restored = RestoreFile(store_.get(), target, path, {});
+  (void)RemoveFile(path);
+  if (!restored.ok()) return restored.status();
+  table_ = std::move(restored->table);
+  return Ok();
+}
+
+// Finds out whether the store keeps two writers apart, before anything depends on it.
+Status Engine::ProbeFencing(const Id& generation) {
+  if (!options_.fencing) return Ok();
+  const std::string key = GenerationPrefix(generation) + "probe";
+  Status first = store_->Put(key, ObjectBody::FromBytes("libreplica"), true);
+  if (!first.ok() && first.code() != Code::kExists) return first;
+  Status second = store_->Put(key, ObjectBody::FromBytes("libreplica"), true);
+  (void)store_->Delete({key});  // without the right to delete it stays, and readers pass over it
+  if (second.code() == Code::kExists) return Ok();
+  if (!second.ok()) return second;
+  return {Code::kUnsupported,
+          store_->url() + ": the store ignores If-None-Match, so two writers could not be told apart: use another store, or "
+                          "accept that with the option \"fencing\": false"};
+}
+
+Status Engine::NewGeneration() {
+  const Id generation = NewGenerationId(clock_.WallMicros());
+  REPLICA_TRY(ProbeFencing(generation));
+  EngineState fresh;
+  fresh.revision = state_.revision;
+  fresh.database = state_.database == Id{} ? RandomId() : state_.database;
+  fresh.generation = generation;
+  fresh.writer = RandomNumber();
+  fresh.folder_identity = state_file_.FolderIdentity();
+  fresh.page_size = source_->page_size();
+  fresh.txid = 1;
+  fresh.acknowledged_txid = 0;
+  fresh.url = store_->url();
+  const uint64_t ticket = control_->sync_wanted.load(std::memory_order_seq_cst);
+  REPLICA_TRY(WithView([&]() -> Status {
+    PageTable table(fresh.page_size);
+    SegmentHeader header;
+    header.page_size = fresh.page_size;
+    header.database = fresh.database;
+    header.generation = fresh.generation;
+    header.writer = fresh.writer;
+    header.min_txid = 1;
+    REPLICA_ASSIGN(auto names, ListFiles(place_.folder + "/spool"));
+    for (const std::string& name : names)
+      if (name.rfind("journal-", 0) != 0) REPLICA_TRY(RemoveFile(place_.folder + "/spool/" + name));
+    control_->spool_bytes.store(0);
+    REPLICA_ASSIGN(snapshot_, EncodeSnapshot(source_, header, clock_.WallMicros(), options_.encode,
+                                             place_.folder + "/spool/snapshot-" + Hex16(1), &table));
+    fresh.checksum = table.checksum();
+    fresh.wal = source_->view_position();
+    REPLICA_TRY(state_file_.SaveAll(&fresh, table));
+    state_ = fresh;
+    table_ = std::move(table);
+    source_->SetPosition(state_.wal, false);
+    control_->captured_changes.store(source_->view_changes());
+    REPLICA_TRY(source_->ResetJournal(true));
+    Activate();
+    return Ok();
+  }));
+  queue_.clear();
+  needs_resync_ = false;
+  attached_ = true;
+  captured_ticket_ = ticket;
+  snapshot_ticket_ = control_->snapshot_wanted.load();
+  snapshot_log_bytes_ = 0;
+  control_->acknowledged_txid.store(0);
+  events_.Add("generation", HexEncode(generation) + " begins with a snapshot of " +
+                                std::to_string(table_.pages()) + " pages");
+  PublishPosition();
+  return Ok();
+}
+
+}  // namespace replica

@@ -1,0 +1,134 @@
+#include "uploader/file_store.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+
+#include "base/fs.h"
+
+namespace replica {
+namespace {
+
+namespace stdfs = std::filesystem;
+
+constexpr char kTemporary[] = ".tmp-";  // no key has a part that starts with a dot
+
+// A crash leaves a temporary file behind; it is never listed as an object.
+bool IsTemporary(const std::string& name) { return name.rfind(kTemporary, 0) == 0; }
+
+Status WriteBody(int fd, const ObjectBody& body, const std::string& path) {
+  if (body.path.empty()) return WriteAt(fd, body.bytes.data(), body.bytes.size(), 0, path);
+  REPLICA_ASSIGN(UniqueFd in, OpenFile(body.path, O_RDONLY));
+  std::string piece(1 << 20, '\0');
+  for (uint64_t at = 0; at < body.size;) {
+    size_t want = static_cast<size_t>(std::min<uint64_t>(piece.size(), body.size - at));
+    REPLICA_ASSIGN(size_t n, ReadAt(in.get(), piece.data(), want, at, body.path));
+    if (n != want) return {Code::kIo, body.path + " became shorter while it was uploaded"};
+    REPLICA_TRY(WriteAt(fd, piece.data(), n, at, path));
+    at += n;
+  }
+  return Ok();
+}
+
+}  // namespace
+
+FileStore::FileStore(std::string folder, std::shared_ptr<Worker> worker)
+    : folder_(std::move(folder)), url_("file://" + folder_), worker_(std::move(worker)) {}
+
+void FileStore::PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) {
+  worker_->Post([path = folder_ + "/" + key, body = std::move(body), if_absent,
+                 done = std::move(done)] { done(PutFile(path, body, if_absent)); });
+}
+
+Status FileStore::PutFile(const std::string& path, const ObjectBody& body, bool if_absent) {
+  static std::atomic<unsigned> counter{0};
+  const std::string folder = ParentFolder(path);
+  REPLICA_TRY(MakeFolders(folder));
+  if (if_absent && FileExists(path)) return {Code::kExists, path + " exists already"};
+  const std::string temporary = folder + "/" + kTemporary + std::to_string(::getpid()) + "-" +
+                                std::to_string(counter.fetch_add(1));
+  REPLICA_TRY(RemoveFile(temporary));
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL));
+  Status status = WriteBody(fd.get(), body, temporary);
+  if (status.ok()) status = SyncFile(fd.get(), temporary);
+  if (status.ok() && if_absent) {
+    if (::link(temporary.c_str(), path.c_str()) != 0)
+      status = errno == EEXIST ? Status(Code::kExists, path + " exists already")
+                               : ErrnoStatus(errno, "link to", path);
+    ::unlink(temporary.c_str());
+  } else if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
+    status = ErrnoStatus(errno, "rename to", path);
+  }
+  if (!status.ok()) {
+    ::unlink(temporary.c_str());
+    return status;
+  }
+  return SyncFolder(folder);
+}
+
+Result<std::string> FileStore::Get(const std::string& key, uint64_t offset, uint64_t size) {
+  const std::string path = folder_ + "/" + key;
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDONLY));
+  struct stat st {};
+  if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path);
+  const auto length = static_cast<uint64_t>(st.st_size);
+  if (offset >= length) return std::string();
+  std::string out(static_cast<size_t>(std::min(size, length - offset)), '\0');
+  REPLICA_ASSIGN(size_t n, ReadAt(fd.get(), out.data(), out.size(), offset, path));
+  out.resize(n);
+  return out;
+}
+
+Result<uint64_t> FileStore::Size(const std::string& key) { return FileSize(folder_ + "/" + key); }
+
+Result<Listing> FileStore::List(const std::string& prefix, const std::string& start_after,
+                                bool folders_only) {
+  Listing listing;
+  // The folder part of the prefix is walked; what follows the last '/' filters names.
+  const size_t slash = prefix.find_last_of('/');
+  const std::string base = slash == std::string::npos ? "" : prefix.substr(0, slash + 1);
+  const std::string root = folder_ + "/" + base;
+  auto keep = [&](const std::string& key) {
+    return key.rfind(prefix, 0) == 0 && key > start_after;
+  };
+  auto missing = [](const std::error_code& e) { return e == std::errc::no_such_file_or_directory; };
+  auto failed = [&](const std::error_code& e) {
+    return ErrnoStatus(e.value(), "list folder", root);
+  };
+  std::error_code error;
+  if (folders_only) {
+    for (stdfs::directory_iterator it(root, error), end; !error && it != end; it.increment(error)) {
+      const std::string key = base + it->path().filename().string();
+      std::error_code ignored;
+      if (it->is_directory(ignored) && keep(key + "/")) listing.folders.push_back(key + "/");
+    }
+  } else {
+    for (stdfs::recursive_directory_iterator it(root, error), end; !error && it != end;
+         it.increment(error)) {
+      if (IsTemporary(it->path().filename().string())) continue;
+      std::error_code vanished;
+      if (!it->is_regular_file(vanished)) continue;
+      const std::string key = base + it->path().lexically_relative(root).generic_string();
+      const uint64_t size = it->file_size(vanished);
+      if (!vanished && keep(key)) listing.objects.push_back({key, size});
+    }
+  }
+  if (error && !missing(error)) return failed(error);
+  std::sort(listing.folders.begin(), listing.folders.end());
+  std::sort(listing.objects.begin(), listing.objects.end(),
+            [](const ObjectInfo& a, const ObjectInfo& b) { return a.key < b.key; });
+  return listing;
+}
+
+Status FileStore::Delete(const std::vector<std::string>& keys) {
+  for (const std::string& key : keys) REPLICA_TRY(RemoveFile(folder_ + "/" + key));
+  return Ok();
+}
+
+}  // namespace replica

@@ -1,0 +1,38 @@
+// A store in a folder: file:///dir. Objects are files; a PUT writes beside the target, fsyncs, and links it into place
+// (link(2) never overwrites, so if_absent is atomic), then fsyncs the folder. Needs a file system with hard links.
+#ifndef LIBREPLICA_UPLOADER_FILE_STORE_H_
+#define LIBREPLICA_UPLOADER_FILE_STORE_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/worker.h"
+#include "uploader/store.h"
+
+namespace replica {
+
+class FileStore : public Store {
+ public:
+  // `folder` is absolute; it is created by the first PUT. `worker` runs the PUTs and outlives the store.
+  FileStore(std::string folder, std::shared_ptr<Worker> worker);
+
+  const std::string& url() const override { return url_; }
+  void PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) override;
+  Result<std::string> Get(const std::string& key, uint64_t offset, uint64_t size) override;
+  Result<uint64_t> Size(const std::string& key) override;
+  Result<Listing> List(const std::string& prefix, const std::string& start_after,
+                       bool folders_only) override;
+  Status Delete(const std::vector<std::string>& keys) override;
+
+ private:
+  static Status PutFile(const std::string& path, const ObjectBody& body, bool if_absent);
+
+  const std::string folder_;
+  const std::string url_;
+  const std::shared_ptr<Worker> worker_;
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_UPLOADER_FILE_STORE_H_

@@ -1,0 +1,158 @@
+#include "uploader/replica.h"
+
+#include <algorithm>
+
+namespace replica {
+namespace {
+
+constexpr uint64_t kReadAhead = 8 << 20;
+
+// The hexadecimal number that a key ends with, behind `prefix`.
+bool NumberAfter(const std::string& key, const std::string& prefix, uint64_t* number) {
+  return key.size() == prefix.size() + 16 && key.compare(0, prefix.size(), prefix) == 0 &&
+         ParseHex16(std::string_view(key).substr(prefix.size()), number);
+}
+
+}  // namespace
+
+std::string GenerationPrefix(const Id& generation) { return HexEncode(generation) + "/"; }
+
+std::string LogKey(const Id& generation, uint64_t sequence) {
+  return GenerationPrefix(generation) + "log/" + Hex16(sequence);
+}
+
+std::string SnapshotKey(const Id& generation, uint64_t txid) {
+  return GenerationPrefix(generation) + "snapshot/" + Hex16(txid);
+}
+
+Result<std::vector<Id>> ListGenerations(Store* store) {
+  REPLICA_ASSIGN(Listing listing, store->List("", "", true));
+  std::vector<Id> generations;
+  for (const std::string& folder : listing.folders) {
+    Id id;
+    if (ParseId(std::string_view(folder).substr(0, folder.size() - 1), &id))
+      generations.push_back(id);
+  }
+  std::sort(generations.begin(), generations.end());
+  return generations;
+}
+
+Result<std::vector<LogObject>> ListLog(Store* store, const Id& generation, uint64_t after) {
+  const std::string prefix = GenerationPrefix(generation) + "log/";
+  REPLICA_ASSIGN(Listing listing,
+                 store->List(prefix, after == 0 ? "" : LogKey(generation, after), false));
+  std::vector<LogObject> log;
+  for (const ObjectInfo& object : listing.objects) {
+    LogObject entry;
+    entry.size = object.size;
+    if (NumberAfter(object.key, prefix, &entry.sequence)) log.push_back(entry);
+  }
+  return log;
+}
+
+Result<std::vector<SnapshotObject>> ListSnapshots(Store* store, const Id& generation) {
+  const std::string prefix = GenerationPrefix(generation) + "snapshot/";
+  REPLICA_ASSIGN(Listing listing, store->List(prefix, "", false));
+  std::vector<SnapshotObject> snapshots;
+  for (const ObjectInfo& object : listing.objects) {
+    SnapshotObject entry;
+    entry.size = object.size;
+    if (NumberAfter(object.key, prefix, &entry.txid)) snapshots.push_back(entry);
+  }
+  return snapshots;
+}
+
+StoreBytes::StoreBytes(Store* store, std::string key, uint64_t size)
+    : store_(store), key_(std::move(key)), name_(ObjectUrl(*store, key_)), size_(size) {}
+
+uint64_t StoreBytes::PieceSize(uint64_t at) const {
+  return at < size_ ? std::min(kReadAhead, size_ - at) : 0;
+}
+
+void StoreBytes::FetchAhead(uint64_t at) {
+  if (PieceSize(at) == 0 || next_.valid()) return;
+  next_at_ = at;
+  next_ = std::async(std::launch::async, [store = store_, key = key_, at, n = PieceSize(at)] {
+    return store->Get(key, at, n);
+  });
+}
+
+void StoreBytes::Prefetch() { FetchAhead(0); }
+
+Result<std::string> StoreBytes::Read(uint64_t offset, uint64_t size) {
+  const Status too_short(Code::kCorrupt, name_ + ": shorter than its contents say (truncated?)");
+  if (offset > size_ || size > size_ - offset) return too_short;
+  auto inside = [&] { return offset >= piece_at_ && offset + size <= piece_at_ + piece_.size(); };
+  if (!inside()) {
+    const bool jump = size_ > kReadAhead && offset != piece_at_ + piece_.size() && offset != 0 &&
+                      offset < piece_at_;
+    const bool end = size_ > kReadAhead && offset + size == size_;
+    if (jump || end || size > kReadAhead) {
+      // Header, trailer and index of a large object: by themselves, without losing the place in the sequence of blocks.
+      REPLICA_ASSIGN(std::string bytes, store_->Get(key_, offset, size));
+      if (bytes.size() != size) return too_short;
+      return bytes;
+    }
+    const uint64_t from = size_ <= kReadAhead ? 0 : offset;
+    if (next_.valid() && next_at_ <= from && from + size <= next_at_ + PieceSize(next_at_)) {
+      REPLICA_ASSIGN(piece_, next_.get());
+      piece_at_ = next_at_;
+    } else {
+      REPLICA_ASSIGN(piece_, store_->Get(key_, from, PieceSize(from)));
+      piece_at_ = from;
+    }
+    if (!inside()) {
+      piece_.clear();
+      return too_short;
+    }
+    // Where the next piece starts depends on where blocks end: it starts where this one does, so a block that lies across
+    // the edge is read by the branch above.
+    if (size_ > kReadAhead) FetchAhead(piece_at_ + piece_.size());
+  }
+  return piece_.substr(offset - piece_at_, size);
+}
+
+Result<Segment> ReadSegmentEnds(Store* store, const std::string& key, uint64_t size) {
+  const std::string name = ObjectUrl(*store, key);
+  if (size < kSegmentHeaderSize + kSegmentTrailerSize)
+    return Status(Code::kCorrupt, name + ": damaged segment: only " + std::to_string(size) +
+                                      " bytes (truncated?)");
+  REPLICA_ASSIGN(std::string head, store->Get(key, 0, kSegmentHeaderSize));
+  REPLICA_ASSIGN(std::string tail,
+                 store->Get(key, size - kSegmentTrailerSize, kSegmentTrailerSize));
+  Segment segment;
+  auto header = DecodeHeader(head);
+  if (!header.ok()) return header.status().In(name);
+  auto trailer = DecodeTrailer(tail);
+  if (!trailer.ok()) return trailer.status().In(name);
+  segment.header = *header;
+  segment.trailer = *trailer;
+  return segment;
+}
+
+Result<ReplicaHead> ReadHead(Store* store, const Id& generation) {
+  ReplicaHead head;
+  REPLICA_ASSIGN(auto snapshots, ListSnapshots(store, generation));
+  uint64_t after = 0;
+  if (!snapshots.empty()) {
+    const SnapshotObject& newest = snapshots.back();
+    REPLICA_ASSIGN(head.last, ReadSegmentEnds(store, SnapshotKey(generation, newest.txid), newest.size));
+    head.any = true;
+    head.sequence = head.last.header.sequence;
+    head.snapshot_txid = head.txid = head.last.trailer.max_txid;
+    head.snapshot_bytes = newest.size;
+    after = head.sequence;
+  }
+  REPLICA_ASSIGN(auto log, ListLog(store, generation, after));
+  for (const LogObject& entry : log) head.log_bytes += entry.size;
+  if (!log.empty()) {
+    const LogObject& newest = log.back();
+    REPLICA_ASSIGN(head.last, ReadSegmentEnds(store, LogKey(generation, newest.sequence), newest.size));
+    head.any = true;
+    head.sequence = newest.sequence;
+    head.txid = head.last.trailer.max_txid;
+  }
+  return head;
+}
+
+}  // namespace replica

@@ -1,0 +1,368 @@
+#include "uploader/restore.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <deque>
+#include <memory>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "uploader/replica.h"
+#include "uploader/state.h"
+
+namespace replica {
+namespace {
+
+constexpr size_t kPrefetch = 8;  // log objects fetched at the same time
+
+// Where a restore begins: a snapshot, and the log objects behind it.
+struct Plan {
+  Id generation{};
+  SnapshotObject snapshot;
+  std::vector<LogObject> log;
+};
+
+class Restorer {
+ public:
+  Restorer(Store* store, const RestoreTarget& target, std::string path, int fd,
+           const RestoreProgress& progress)
+      : store_(store), target_(target), path_(std::move(path)), fd_(fd), progress_(progress) {}
+
+  Result<RestoredDatabase> Run() {
+    REPLICA_TRY(MakePlan());
+    REPLICA_TRY(ApplySnapshot());
+    REPLICA_TRY(ApplyLog());
+    REPLICA_TRY(Prove());
+    out_.checksum = out_.table.checksum();
+    return std::move(out_);
+  }
+
+ private:
+  Status Missing(const std::string& what) const {
+    return {Code::kNotFound, store_->url() + ": " + what};
+  }
+
+  Status MakePlan() {
+    REPLICA_ASSIGN(auto generations, ListGenerations(store_));
+    if (generations.empty())
+      return Missing("there is no replica here: check the URL (it must name the database's own prefix)");
+    if (target_.generation) {
+      if (std::find(generations.begin(), generations.end(), *target_.generation) ==
+          generations.end())
+        return Missing("there is no generation " + HexEncode(*target_.generation));
+      generations = {*target_.generation};
+    }
+    for (auto id = generations.rbegin(); id != generations.rend(); ++id) {
+      plan_.generation = *id;
+      REPLICA_ASSIGN(auto snapshots, ListSnapshots(store_, *id));
+      if (snapshots.empty())
+        return Missing("generation " + HexEncode(*id) +
+                       " has no snapshot yet (its first upload did not end); name an older generation to restore from it");
+      bool found = false;
+      REPLICA_TRY(ChooseSnapshot(snapshots, &found));
+      if (found) break;
+      // Only an older generation can reach further back in time; TXIDs count within a generation.
+      if (!target_.time || std::next(id) == generations.rend())
+        return Missing(target_.txid
+                           ? "TXID " + std::to_string(*target_.txid) + " is before the oldest snapshot, of TXID " +
+                                 std::to_string(snapshots.front().txid)
+                           : "nothing is restorable at or before " + FormatTime(*target_.time));
+    }
+    REPLICA_ASSIGN(plan_.log, ListLog(store_, plan_.generation, snapshot_ends_.header.sequence));
+    planned_ = plan_.snapshot.size;
+    for (const LogObject& entry : plan_.log) planned_ += entry.size;
+    return Ok();
+  }
+
+  Status ChooseSnapshot(const std::vector<SnapshotObject>& snapshots, bool* found) {
+    for (auto s = snapshots.rbegin(); s != snapshots.rend(); ++s) {
+      if (target_.txid && s->txid > *target_.txid) continue;
+      const std::string key = SnapshotKey(plan_.generation, s->txid);
+      REPLICA_ASSIGN(snapshot_ends_, ReadSegmentEnds(store_, key, s->size));
+      if (target_.time) {
+        StoreBytes bytes(store_, key, s->size);
+        REPLICA_ASSIGN(auto reader, SegmentReader::Open(&bytes));
+        if (reader->segment().commits.back().time > *target_.time) continue;
+      }
+      plan_.snapshot = *s;
+      *found = true;
+      return Ok();
+    }
+    return Ok();
+  }
+
+  Status Foreign(const std::string& name, const std::string& what) const {
+    return {Code::kCorrupt, name + ": does not belong here: " + what +
+                                " (a foreign or misplaced object); the history cannot be restored past it"};
+  }
+
+  Status ApplySnapshot() {
+    StoreBytes bytes(store_, SnapshotKey(plan_.generation, plan_.snapshot.txid),
+                     plan_.snapshot.size);
+    REPLICA_ASSIGN(auto reader, SegmentReader::Open(&bytes));
+    const Segment& s = reader->segment();
+    if (!s.snapshot()) return Foreign(bytes.name(), "it is no snapshot");
+    if (s.header.generation != plan_.generation)
+      return Foreign(bytes.name(), "it is of generation " + HexEncode(s.header.generation));
+    if (s.trailer.max_txid != plan_.snapshot.txid)
+      return Foreign(bytes.name(), "it is of TXID " + std::to_string(s.trailer.max_txid));
+    const uint64_t lock_pages = s.trailer.pages_after >= LockPage(s.header.page_size) ? 1 : 0;
+    if (s.trailer.version_count + lock_pages != s.trailer.pages_after)
+      return Foreign(bytes.name(), "it does not hold every page");
+    out_.database = s.header.database;
+    out_.generation = plan_.generation;
+    out_.page_size = s.header.page_size;
+    out_.table = PageTable(out_.page_size);
+    out_.sequence = s.header.sequence;
+    return Apply(reader.get(), bytes, s.trailer.max_txid);
+  }
+
+  Status ApplyLog() {
+    std::deque<std::unique_ptr<StoreBytes>> fetched;
+    size_t next = 0;
+    uint64_t expected = out_.sequence + 1;
+    bool reached = Reached();
+    for (size_t i = 0; i < plan_.log.size() && !reached; i++, expected++) {
+      if (plan_.log[i].sequence != expected) break;
+      for (; next < plan_.log.size() && next < i + kPrefetch; next++) {
+        fetched.push_back(std::make_unique<StoreBytes>(
+            store_, LogKey(plan_.generation, plan_.log[next].sequence), plan_.log[next].size));
+        fetched.back()->Prefetch();
+      }
+      REPLICA_TRY(ApplyLogObject(fetched.front().get(), expected, &reached));
+      fetched.pop_front();
+    }
+    if (reached) return Ok();
+    if (!plan_.log.empty() && expected <= plan_.log.back().sequence)
+      return {Code::kCorrupt, ObjectUrl(*store_, LogKey(plan_.generation, expected)) +
+                                  " is missing: the log has a hole. TXIDs up to " +
+                                  std::to_string(out_.txid) + " (" + FormatTime(out_.time) +
+                                  ") can be restored by naming one"};
+    if (target_.txid)
+      return Missing("TXID " + std::to_string(*target_.txid) + " is not in the history: it ends at TXID " +
+                     std::to_string(out_.txid));
+    return Ok();  // latest, or a time after the last commit
+  }
+
+  bool Reached() const { return target_.txid && out_.txid == *target_.txid; }
+
+  Status ApplyLogObject(StoreBytes* bytes, uint64_t sequence, bool* reached) {
+    REPLICA_ASSIGN(auto reader, SegmentReader::Open(bytes));
+    const Segment& s = reader->segment();
+    if (s.header.kind != SegmentKind::kLog) return Foreign(bytes->name(), "it is no log segment");
+    if (s.header.generation != plan_.generation || s.header.database != out_.database)
+      return Foreign(bytes->name(), "it is of another database or generation");
+    if (s.header.sequence != sequence)
+      return Foreign(bytes->name(), "it is log segment " + std::to_string(s.header.sequence));
+    if (s.header.page_size != out_.page_size) return Foreign(bytes->name(), "its page size differs");
+    if (s.header.min_txid != out_.txid + 1 ||
+        s.trailer.checksum_before != out_.table.checksum() ||
+        s.trailer.pages_before != out_.table.pages())
+      return Foreign(bytes->name(), "it does not follow TXID " + std::to_string(out_.txid));
+    uint64_t cut = s.trailer.max_txid;
+    if (target_.txid && *target_.txid < cut) {
+      cut = *target_.txid;
+      if (s.folded())
+        return Missing("TXID " + std::to_string(cut) + " is not restorable: " + bytes->name() +
+                       " holds TXIDs " + std::to_string(s.header.min_txid) + " to " +
+                       std::to_string(s.trailer.max_txid) +
+                       " folded into one. Restorable are " + std::to_string(out_.txid) + " and " +
+                       std::to_string(s.trailer.max_txid));
+    }
+    if (target_.time) {
+      uint64_t last = out_.txid;
+      for (size_t i = 0; i < s.commits.size(); i++)
+        if (s.commits[i].time <= *target_.time)
+          last = s.folded() ? s.trailer.max_txid : s.header.min_txid + i;
+        else
+          break;
+      if (last < s.trailer.max_txid) *reached = true;
+      if (last == out_.txid) return Ok();
+      cut = last;
+    }
+    REPLICA_TRY(Apply(reader.get(), *bytes, cut));
+    out_.sequence = sequence;
+    if (Reached()) *reached = true;
+    return Ok();
+  }
+
+  // Writes the segment's pages as of TXID `cut` into the file and checks the state that comes out.
+  Status Apply(SegmentReader* reader, const StoreBytes& bytes, uint64_t cut) {
+    const Segment& s = reader->segment();
+    const uint32_t size = out_.page_size;
+    uint64_t most = s.trailer.pages_after;
+    for (const CommitEntry& c : s.commits) most = std::max<uint64_t>(most, c.pages);
+    // Every page that a commit adds is written in it, so the size of the segment bounds the growth (the lock page is the
+    // one that may come without).
+    if (most > uint64_t{out_.table.pages()} + s.trailer.version_count + 1)
+      return Foreign(bytes.name(), "the database grows by more pages than it holds");
+    PageTable& table = out_.table;
+    if (table.pages() < most) table.Resize(static_cast<uint32_t>(most));
+
+    std::string pending(size, '\0');
+    uint32_t pending_page = 0;
+    auto flush = [&]() -> Status {
+      if (pending_page == 0) return Ok();
+      table.Set(pending_page, PageHash(pending.data(), size, pending_page));
+      return WriteAt(fd_, pending.data(), size, uint64_t{pending_page - 1} * size, path_);
+    };
+    auto base = [&](uint32_t page, uint8_t* out) -> Status {
+      REPLICA_ASSIGN(size_t n, ReadAt(fd_, out, size, uint64_t{page - 1} * size, path_));
+      if (n != size)
+        return {Code::kCorrupt, bytes.name() + ": damaged segment: coded against page " +
+                                    std::to_string(page) + ", which is not there"};
+      return Ok();
+    };
+    REPLICA_TRY(reader->ReadAll(base, [&](const PageVersion& v, const uint8_t* data) -> Status {
+      if (v.page != pending_page) REPLICA_TRY(flush());
+      if (v.page != pending_page) pending_page = 0;
+      if (v.txid > cut) return Ok();
+      pending_page = v.page;
+      std::memcpy(pending.data(), data, size);
+      return Ok();
+    }));
+    REPLICA_TRY(flush());
+
+    const CommitEntry& commit =
+        s.folded() ? s.commits.back() : s.commits[cut - s.header.min_txid];
+    table.Resize(commit.pages);
+    if (::ftruncate(fd_, static_cast<off_t>(uint64_t{commit.pages} * size)) != 0)
+      return ErrnoStatus(errno, "resize", path_);
+    if (table.checksum() != commit.checksum)
+      return {Code::kCorrupt, bytes.name() + ": damaged segment: TXID " + std::to_string(cut) +
+                                  " does not come out with its checksum"};
+    out_.txid = cut;
+    out_.time = commit.time;
+    out_.objects++;
+    done_ += bytes.size();
+    if (progress_) progress_(done_, planned_);
+    return Ok();
+  }
+
+  // Reads the file back: what is on the disk is what the checksum says.
+  Status Prove() {
+    const uint32_t size = out_.page_size;
+    const uint32_t per_read = std::max<uint32_t>(1, (1 << 20) / size);
+    std::string buffer(size_t{per_read} * size, '\0');
+    uint64_t checksum = 0;
+    for (uint32_t page = 1; page <= out_.table.pages();) {
+      const uint32_t count = std::min(per_read, out_.table.pages() - page + 1);
+      REPLICA_ASSIGN(size_t n, ReadAt(fd_, buffer.data(), size_t{count} * size,
+                                      uint64_t{page - 1} * size, path_));
+      if (n != size_t{count} * size) return {Code::kIo, path_ + " is shorter than it was written"};
+      for (uint32_t i = 0; i < count; i++, page++)
+        if (page != LockPage(size)) checksum ^= PageHash(buffer.data() + size_t{i} * size, size, page);
+    }
+    if (checksum != out_.table.checksum())
+      return {Code::kIo, path_ + " reads back differently from what was written: check the disk"};
+    return SyncFile(fd_, path_);
+  }
+
+  Store* const store_;
+  const RestoreTarget target_;
+  const std::string path_;
+  const int fd_;
+  const RestoreProgress progress_;
+  Plan plan_;
+  Segment snapshot_ends_;
+  RestoredDatabase out_;
+  uint64_t done_ = 0;
+  uint64_t planned_ = 0;
+};
+
+// Puts the state of the restored database into its replica folder. What an earlier database of this path had not sent
+// yet is moved aside, not deleted.
+Status WriteRestoredState(const std::string& path, const std::string& url,
+                          const RestoredDatabase& restored) {
+  const std::string folder = path + "-replica";
+  REPLICA_ASSIGN(auto unsent, ListFiles(folder + "/spool"));
+  if (!unsent.empty()) {
+    const std::string aside = folder + "-" + std::to_string(SystemClock().WallMicros());
+    if (::rename(folder.c_str(), aside.c_str()) != 0) return ErrnoStatus(errno, "move aside", folder);
+  }
+  REPLICA_TRY(MakeFolders(folder + "/spool"));
+  REPLICA_TRY(RemoveFile(folder + "/control"));
+  StateFile file(folder);
+  EngineState state;
+  state.revision = 1;
+  state.database = restored.database;
+  state.generation = restored.generation;
+  state.writer = RandomNumber();
+  state.folder_identity = file.FolderIdentity();
+  state.page_size = restored.page_size;
+  state.txid = state.acknowledged_txid = restored.txid;
+  state.sequence = state.acknowledged_sequence = restored.sequence;
+  state.checksum = restored.checksum;
+  state.restored = true;
+  state.stamp = StampOf(path);
+  state.url = url;
+  return file.SaveAll(&state, restored.table);
+}
+
+// Holds the leadership lock of a path's replica folder, so that no uploader runs there meanwhile.
+Result<UniqueFd> LockFolder(const std::string& path) {
+  const std::string lock_path = path + "-replica/lock";
+  if (!FileExists(lock_path)) return UniqueFd();
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(lock_path, O_RDWR));
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = 0;
+  lock.l_len = 1;
+  if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0)
+    return Status(Code::kConflict, path + " is being replicated by a running process: stop it before restoring to this path");
+  return fd;
+}
+
+}  // namespace
+
+Result<RestoreTarget> ParseTarget(const std::string& text) {
+  RestoreTarget target;
+  if (text.empty() || text == "latest") return target;
+  if (text.find_first_not_of("0123456789") == std::string::npos && text.size() <= 19) {
+    target.txid = std::strtoull(text.c_str(), nullptr, 10);
+    if (*target.txid == 0)
+      return Status(Code::kInvalidArgument, "TXIDs count from 1: \"" + text + "\" is none");
+    return target;
+  }
+  int64_t time = 0;
+  if (!ParseTime(text, &time))
+    return Status(Code::kInvalidArgument,
+                  "\"" + text + "\" is no restore target: give \"latest\", a TXID, or a time such as 2026-01-31T12:00:00Z");
+  target.time = time;
+  return target;
+}
+
+Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target,
+                                     const std::string& path, const RestoreProgress& progress) {
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDWR | O_CREAT | O_EXCL));
+  auto restored = Restorer(store, target, path, fd.get(), progress).Run();
+  if (!restored.ok()) ::unlink(path.c_str());
+  return restored;
+}
+
+Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& target,
+                                         const std::string& path, const RestoreProgress& progress) {
+  for (const char* suffix : {"", "-wal", "-journal"}) {
+    if (FileExists(path + suffix))
+      return Status(Code::kExists, path + suffix + " exists: a restore never overwrites; remove it or choose another path");
+  }
+  REPLICA_ASSIGN(UniqueFd lock, LockFolder(path));
+  const std::string temporary = path + ".restore-" + std::to_string(::getpid());
+  REPLICA_ASSIGN(RestoredDatabase restored, RestoreFile(store, target, temporary, progress));
+  // link(2) refuses to overwrite what may have appeared meanwhile.
+  Status status;
+  if (::link(temporary.c_str(), path.c_str()) != 0) status = ErrnoStatus(errno, "move restored database to", path);
+  ::unlink(temporary.c_str());
+  if (status.ok()) status = SyncFolder(ParentFolder(path));
+  if (status.ok()) status = WriteRestoredState(path, store->url(), restored);
+  if (!status.ok()) return status;
+  return restored;
+}
+
+}  // namespace replica

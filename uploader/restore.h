@@ -1,0 +1,59 @@
+// Rebuilds a database from its replica, to the newest commit, to a TXID or to a moment.
+//
+// A restore never returns less than was asked for: a hole in the log, a damaged object or a target outside the history is
+// an error that names the object, and leaves nothing behind. Everything read is treated as hostile: it cannot make the
+// restore write outside its file, nor take memory that the object's own size does not justify.
+#ifndef LIBREPLICA_UPLOADER_RESTORE_H_
+#define LIBREPLICA_UPLOADER_RESTORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "base/status.h"
+#include "uploader/page_table.h"
+#include "uploader/segment.h"
+#include "uploader/store.h"
+
+namespace replica {
+
+struct RestoreTarget {
+  std::optional<uint64_t> txid;     // this commit
+  std::optional<int64_t> time;      // the last commit at or before it, wall clock microseconds
+  std::optional<Id> generation;     // default: the newest (for a time: the newest that had begun by then)
+
+  bool latest() const { return !txid && !time; }
+};
+
+// "latest" or "", a TXID in decimal, or a time as base/clock.h's ParseTime reads it.
+Result<RestoreTarget> ParseTarget(const std::string& text);
+
+struct RestoredDatabase {
+  Id database{};
+  Id generation{};
+  uint64_t txid = 0;
+  uint64_t sequence = 0;  // of the last log segment that was used; 0: none
+  int64_t time = 0;       // of the commit
+  uint32_t page_size = 0;
+  uint64_t checksum = 0;
+  PageTable table;
+  uint64_t objects = 0;  // read
+};
+
+// Called between objects: bytes read so far, bytes planned. May be empty.
+using RestoreProgress = std::function<void(uint64_t done, uint64_t planned)>;
+
+// Writes the database into `path`, which must not exist; proves it by reading it back; fsyncs. On error the file is
+// removed.
+Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target,
+                                     const std::string& path, const RestoreProgress& progress);
+
+// RestoreFile under a temporary name in the folder of `path`, then moves it there; refuses when `path` or a WAL or
+// journal beside it exists. Leaves <path>-replica/state, so that the history goes on where it ended.
+Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& target,
+                                         const std::string& path, const RestoreProgress& progress);
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_UPLOADER_RESTORE_H_

@@ -1,0 +1,272 @@
+#include "uploader/s3_store.h"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <pugixml.hpp>
+#include <thread>
+
+#include "base/bytes.h"
+
+namespace replica {
+namespace {
+
+constexpr char kEmptySha256[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+constexpr size_t kDeleteBatch = 1000;  // DeleteObjects takes no more
+
+// RFC 3986's unreserved characters stay; `keep_slash` for the path of a key.
+std::string PercentEncode(const std::string& text, bool keep_slash) {
+  static const char kDigits[] = "0123456789ABCDEF";
+  std::string out;
+  for (unsigned char c : text) {
+    if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+        c == '.' || c == '_' || c == '~' || (keep_slash && c == '/')) {
+      out.push_back(static_cast<char>(c));
+    } else {
+      out.push_back('%');
+      out.push_back(kDigits[c >> 4]);
+      out.push_back(kDigits[c & 15]);
+    }
+  }
+  return out;
+}
+
+std::string HeaderOf(const HttpResponse& response, const std::string& name) {
+  auto found = response.headers.find(name);
+  return found == response.headers.end() ? "" : found->second;
+}
+
+std::string Md5Base64(const std::string& bytes) {
+  unsigned char digest[16];
+  EVP_Digest(bytes.data(), bytes.size(), digest, nullptr, EVP_md5(), nullptr);
+  unsigned char out[32];
+  int n = EVP_EncodeBlock(out, digest, sizeof digest);
+  return {reinterpret_cast<char*>(out), static_cast<size_t>(n)};
+}
+
+}  // namespace
+
+Status S3Error(const HttpResponse& response, const std::string& action, const std::string& object,
+               const S3Options& o) {
+  std::string code;
+  std::string message;
+  std::string region = HeaderOf(response, "x-amz-bucket-region");
+  pugi::xml_document xml;
+  if (xml.load_buffer(response.body.data(), response.body.size())) {
+    pugi::xml_node error = xml.child("Error");
+    code = error.child_value("Code");
+    message = error.child_value("Message");
+    if (region.empty()) region = error.child_value("Region");
+  }
+  std::string what = action + " " + object + ": HTTP " + std::to_string(response.status);
+  if (!code.empty()) what += " " + code.substr(0, 100);
+  if (!message.empty()) what += " (" + message.substr(0, 200) + ")";
+  auto with = [&](Code c, const std::string& advice) { return Status(c, what + "; " + advice); };
+
+  if (response.status == 301 || response.status == 307 || code == "PermanentRedirect" ||
+      code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException")
+    return with(Code::kPermission,
+                "the bucket is in another region than \"" + o.region + "\"" +
+                    (region.empty() ? "" : ", in \"" + region + "\"") + ": set REPLICA_REGION");
+  if (code == "InvalidAccessKeyId")
+    return with(Code::kPermission, "the store does not know this access key id: check REPLICA_ACCESS_KEY_ID");
+  if (code == "SignatureDoesNotMatch")
+    return with(Code::kPermission, "the secret key does not belong to the access key id: check REPLICA_SECRET_ACCESS_KEY");
+  if (code == "RequestTimeTooSkewed")
+    return with(Code::kPermission, "this machine's clock is wrong: synchronise it");
+  if (code == "ExpiredToken" || code == "InvalidToken")
+    return with(Code::kPermission, "the session token is not valid any more: give a new one");
+  if (code == "NoSuchBucket")
+    return with(Code::kPermission, "there is no bucket \"" + o.bucket + "\" at " + o.endpoint +
+                                       ": create it, or check REPLICA_BUCKET and REPLICA_ENDPOINT");
+  if (response.status == 401 || response.status == 403)
+    return with(Code::kPermission,
+                "the key may not do this: allow s3:PutObject, s3:GetObject, s3:ListBucket on the "
+                "bucket and its objects");
+  if (response.status == 404) return with(Code::kNotFound, "it is not there");
+  if (response.status == 412) return with(Code::kExists, "it exists already");
+  if (response.status == 501)
+    return with(Code::kUnsupported,
+                "the store cannot do conditional PUTs, so two writers could not be told apart: use "
+                "another store, or accept that with the option fencing=off");
+  if (response.status == 409 || response.status == 408 || response.status == 429 ||
+      response.status >= 500)
+    return with(Code::kUnavailable, "it will be tried again");
+  return with(Code::kInvalidArgument, "the store refused the request: check REPLICA_ENDPOINT");
+}
+
+S3Store::S3Store(S3Options options, std::shared_ptr<HttpClient> http)
+    : options_(std::move(options)),
+      url_("s3://" + options_.bucket + (options_.prefix.empty() ? "" : "/" + options_.prefix)),
+      http_(std::move(http)) {}
+
+std::string S3Store::FullKey(const std::string& key) const {
+  return options_.prefix.empty() ? key : options_.prefix + "/" + key;
+}
+
+HttpRequest S3Store::Request(const std::string& method, const std::string& full_key, Query query,
+                             const std::string& payload_sha256) const {
+  HttpRequest r;
+  r.method = method;
+  const size_t host = options_.endpoint.find("://") + 3;
+  std::string path = "/" + PercentEncode(full_key, true);
+  if (options_.path_style) {
+    r.url = options_.endpoint + "/" + options_.bucket + path;
+  } else {
+    r.url = options_.endpoint.substr(0, host) + options_.bucket + "." +
+            options_.endpoint.substr(host) + path;
+  }
+  // libcurl signs the query as it is typed: SigV4 wants it sorted by name and encoded.
+  std::sort(query.begin(), query.end());
+  char separator = '?';
+  for (const auto& [name, value] : query) {
+    r.url += separator + PercentEncode(name, false) + "=" + PercentEncode(value, false);
+    separator = '&';
+  }
+  r.headers.push_back("x-amz-content-sha256: " + payload_sha256);
+  if (!options_.session_token.empty())
+    r.headers.push_back("x-amz-security-token: " + options_.session_token);
+  r.sign = "aws:amz:" + options_.region + ":s3";
+  r.user = options_.access_key_id;
+  r.password = options_.secret_access_key;
+  r.ca_file = options_.ca_file;
+  return r;
+}
+
+Result<HttpResponse> S3Store::Send(const HttpRequest& request) const {
+  for (int attempt = 1;; attempt++) {
+    auto response = http_->Perform(request);
+    const bool busy = response.ok() ? response->status >= 500 && response->status != 501
+                                    : response.status().code() == Code::kUnavailable;
+    const bool slow_down = response.ok() && (response->status == 429 || response->status == 408);
+    if ((!busy && !slow_down) || attempt == kStoreTries) return response;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50 << attempt));
+  }
+}
+
+void S3Store::PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) {
+  HttpRequest r = Request("PUT", FullKey(key), {}, body.sha256);
+  r.headers.emplace_back("Content-Type: application/octet-stream");
+  if (if_absent) r.headers.emplace_back("If-None-Match: *");
+  r.body = std::move(body);
+  http_->Start(std::move(r), [done = std::move(done), object = ObjectUrl(*this, key),
+                              options = options_](Result<HttpResponse> response) {
+    if (!response.ok()) {
+      done(response.status().In("PUT " + object));
+    } else if (response->status == 200) {
+      done(Ok());
+    } else {
+      done(S3Error(*response, "PUT", object, options));
+    }
+  });
+}
+
+Result<std::string> S3Store::Get(const std::string& key, uint64_t offset, uint64_t size) {
+  const std::string object = ObjectUrl(*this, key);
+  if (size == 0) return std::string();
+  HttpRequest r = Request("GET", FullKey(key), {}, kEmptySha256);
+  r.headers.push_back("Range: bytes=" + std::to_string(offset) + "-" +
+                      std::to_string(offset + size - 1));
+  r.response_limit = std::max<uint64_t>(size, 64 << 10);
+  auto response = Send(r);
+  if (!response.ok()) return response.status().In("GET " + object);
+  if (response->status == 416) return std::string();
+  if (response->status != 206 && response->status != 200)
+    return S3Error(*response, "GET", object, options_);
+  // A store that ignores Range answers 200 with the whole object.
+  if (response->status == 200 && (offset != 0 || response->body.size() > size)) {
+    if (offset >= response->body.size()) return std::string();
+    return response->body.substr(offset, size);
+  }
+  return std::move(response->body);
+}
+
+Result<uint64_t> S3Store::Size(const std::string& key) {
+  const std::string object = ObjectUrl(*this, key);
+  auto response = Send(Request("HEAD", FullKey(key), {}, kEmptySha256));
+  if (!response.ok()) return response.status().In("HEAD " + object);
+  if (response->status != 200) return S3Error(*response, "HEAD", object, options_);
+  return std::strtoull(HeaderOf(*response, "content-length").c_str(), nullptr, 10);
+}
+
+Result<Listing> S3Store::List(const std::string& prefix, const std::string& start_after,
+                              bool folders_only) {
+  Listing listing;
+  const std::string object = ObjectUrl(*this, prefix);
+  const size_t strip = FullKey("").size();
+  std::string token;
+  for (;;) {
+    Query query = {{"list-type", "2"}, {"prefix", FullKey(prefix)}};
+    if (!start_after.empty()) query.emplace_back("start-after", FullKey(start_after));
+    if (folders_only) query.emplace_back("delimiter", "/");
+    if (!token.empty()) query.emplace_back("continuation-token", token);
+    auto response = Send(Request("GET", "", query, kEmptySha256));
+    if (!response.ok()) return response.status().In("LIST " + object);
+    if (response->status != 200) return S3Error(*response, "LIST", object, options_);
+    pugi::xml_document xml;
+    pugi::xml_node result;
+    if (xml.load_buffer(response->body.data(), response->body.size()))
+      result = xml.child("ListBucketResult");
+    if (!result)
+      return Status(Code::kCorrupt, "LIST " + object + ": the answer is not S3's; check REPLICA_ENDPOINT");
+    for (pugi::xml_node node : result.children("Contents")) {
+      std::string key = node.child_value("Key");
+      if (key.size() < strip || key.compare(0, strip, FullKey("")) != 0)
+        return Status(Code::kCorrupt, "LIST " + object + ": the answer names a key outside the prefix");
+      listing.objects.push_back(
+          {key.substr(strip), std::strtoull(node.child_value("Size"), nullptr, 10)});
+    }
+    for (pugi::xml_node node : result.children("CommonPrefixes")) {
+      std::string key = node.child_value("Prefix");
+      if (key.size() >= strip && key.compare(0, strip, FullKey("")) == 0)
+        listing.folders.push_back(key.substr(strip));
+    }
+    std::string next = result.child_value("NextContinuationToken");
+    if (std::string(result.child_value("IsTruncated")) != "true") break;
+    if (next.empty() || next == token)
+      return Status(Code::kCorrupt, "LIST " + object + ": the store gave no way to go on listing");
+    token = next;
+  }
+  std::sort(listing.folders.begin(), listing.folders.end());
+  std::sort(listing.objects.begin(), listing.objects.end(),
+            [](const ObjectInfo& a, const ObjectInfo& b) { return a.key < b.key; });
+  return listing;
+}
+
+Status S3Store::Delete(const std::vector<std::string>& keys) {
+  for (size_t first = 0; first < keys.size(); first += kDeleteBatch) {
+    pugi::xml_document xml;
+    pugi::xml_node root = xml.append_child("Delete");
+    root.append_child("Quiet").text() = "true";
+    for (size_t i = first; i < std::min(keys.size(), first + kDeleteBatch); i++)
+      root.append_child("Object").append_child("Key").text() = FullKey(keys[i]).c_str();
+    struct Writer : pugi::xml_writer {
+      std::string out;
+      void write(const void* data, size_t size) override {
+        out.append(static_cast<const char*>(data), size);
+      }
+    } writer;
+    xml.save(writer, "", pugi::format_raw);
+    ObjectBody body = ObjectBody::FromBytes(std::move(writer.out));
+    HttpRequest r = Request("POST", "", {{"delete", ""}}, body.sha256);
+    r.headers.push_back("Content-MD5: " + Md5Base64(body.bytes));
+    r.headers.emplace_back("Content-Type: application/xml");
+    r.body = std::move(body);
+    auto response = Send(r);
+    if (!response.ok()) return response.status().In("DELETE in " + url_);
+    if (response->status != 200) return S3Error(*response, "DELETE in", url_, options_);
+    pugi::xml_document answer;
+    if (answer.load_buffer(response->body.data(), response->body.size())) {
+      pugi::xml_node error = answer.child("DeleteResult").child("Error");
+      if (error)
+        return {Code::kPermission, "DELETE " + url_ + "/" + error.child_value("Key") + ": " +
+                                       error.child_value("Code") +
+                                       "; the key may not delete (s3:DeleteObject, Object Lock)"};
+    }
+  }
+  return Ok();
+}
+
+}  // namespace replica

@@ -1,0 +1,61 @@
+// The database as the engine sees it. vfs/wal_source.h implements it; one thread, the leader's, uses it.
+#ifndef LIBREPLICA_UPLOADER_SOURCE_H_
+#define LIBREPLICA_UPLOADER_SOURCE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+#include "uploader/batch.h"
+#include "uploader/segment.h"
+
+namespace replica {
+
+class Source {
+ public:
+  virtual ~Source() = default;
+
+  // Where capture goes on. `fresh` means: at the start of the WAL that is there now, whatever its salts (the database file
+  // is known to be unchanged since the position).
+  virtual void SetPosition(const WalPosition& position, bool fresh) = 0;
+  // True when every commit after the position can still be read, in order: the position lies in the live WAL (its frame
+  // carries the position's checksum), or the journal goes on from it.
+  virtual Result<bool> Reachable() = 0;
+
+  // Frames committed after the position and not yet collected, in bytes (an estimate from shared memory, no I/O).
+  virtual uint64_t Backlog() = 0;
+  // All commits after the position, as far as `until` (of a read view) when that is not null; moves the position behind
+  // them. At most `memory_budget` bytes of frames stay in memory, more go through the journal. kConflict: frames were lost
+  // (a foreign process restarted the WAL): resync.
+  virtual Result<Batch> Collect(uint64_t memory_budget, const WalPosition* until) = 0;
+  // Moves frames to the journal when the WAL holds many that no segment has, so that a restart need not wait.
+  virtual Status Relieve() = 0;
+  // The batch is in a segment in the spool: its frames may go.
+  virtual void Release(const Batch& batch) = 0;
+  // The first step of a new leader, and of one whose frames were lost: with `drop` the journal is of no use any more.
+  // Frames after the position that the WAL holds count as not yet captured.
+  virtual Status ResetJournal(bool drop) = 0;
+
+  // The page as it was at the position before the last Collect, if it can be found where `hash` is its page hash: false
+  // when it cannot.
+  virtual bool ReadBase(uint32_t page, uint64_t hash, uint8_t* out) = 0;
+  // The page as SQLite would read it now.
+  virtual Status ReadCurrent(uint32_t page, uint8_t* out) = 0;
+
+  // --- a read view: one consistent state of the whole database, held against checkpoints. Writers are not blocked; the
+  // WAL cannot be restarted meanwhile.
+  virtual Status BeginView() = 0;
+  virtual void EndView() = 0;
+  virtual const WalPosition& view_position() const = 0;
+  // True when the position is the view's state: all of its commits are collected and none that came after.
+  virtual bool AtView() const = 0;
+  virtual uint32_t view_pages() const = 0;
+  // SQLite's count of commits at the view, for the lag in status (a guess when commits came between two looks).
+  virtual uint32_t view_changes() const = 0;
+  virtual uint32_t page_size() const = 0;
+  virtual Status ReadView(uint32_t page, uint8_t* out) = 0;
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_UPLOADER_SOURCE_H_

@@ -1,0 +1,91 @@
+// What a leader must know after a restart: <database>-replica/state, with a small redo file beside it.
+//
+// A save writes the redo file (new header and the page hashes that changed, as one atomic replacement), then changes the
+// state file in place. A crash anywhere leaves either the old state or one that the redo completes. Nothing is fsynced: after a
+// power loss the database checksum tells whether the page hashes are right, and if not they are read from the replica.
+// Used by the leader's thread only, which holds the leadership lock.
+#ifndef LIBREPLICA_UPLOADER_STATE_H_
+#define LIBREPLICA_UPLOADER_STATE_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "uploader/page_table.h"
+#include "uploader/segment.h"
+
+namespace replica {
+
+// A file as stat(2) sees it; tells whether anybody has written to the database since a clean close.
+struct FileStamp {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  uint64_t size = 0;
+  int64_t modified = 0;  // nanoseconds
+  int64_t changed = 0;   // nanoseconds
+
+  bool operator==(const FileStamp&) const = default;
+};
+// Of a file; all zero when it is not there.
+FileStamp StampOf(const std::string& path);
+
+struct EngineState {
+  uint64_t revision = 0;
+  Id database{};
+  Id generation{};
+  uint64_t writer = 0;
+  uint64_t folder_identity = 0;  // of the folder the state was written in: a copied folder is another writer
+  uint32_t page_size = 0;
+  uint32_t pages = 0;
+  uint64_t txid = 0;      // last captured
+  uint64_t sequence = 0;  // last captured log segment
+  uint64_t checksum = 0;  // of the database at txid
+  WalPosition wal;        // where in a WAL txid ends
+  uint64_t acknowledged_txid = 0;
+  uint64_t acknowledged_sequence = 0;
+  uint64_t snapshot_txid = 0;   // of the last acknowledged snapshot; 0: none yet
+  uint64_t snapshot_bytes = 0;  // stored
+  int64_t snapshot_time = 0;
+  uint64_t log_bytes = 0;       // stored bytes of log segments acknowledged since that snapshot
+  bool partial = false;         // some page hashes are unknown: only a resync may follow
+  bool restored = false;        // made by a restore: the replica may be ahead
+  bool fenced = false;          // another writer has appended
+  bool detached = false;
+  FileStamp stamp;              // of the database file at a clean close; all zero otherwise
+  std::string url;              // without secrets
+};
+
+class StateFile {
+ public:
+  explicit StateFile(std::string folder);
+
+  // What is there; nothing when there is no state or it does not check. `table` gets the page hashes; it is empty, and
+  // *table_valid false, when they do not add up to the checksum.
+  Result<std::optional<EngineState>> Load(PageTable* table, bool* table_valid) const;
+  // Saves the header and the hashes of `changed` pages; raises state->revision.
+  Status Save(EngineState* state, const PageTable& table, const std::vector<uint32_t>& changed);
+  // Saves everything anew.
+  Status SaveAll(EngineState* state, const PageTable& table);
+
+  // Identifies the folder on this machine.
+  uint64_t FolderIdentity() const;
+
+ private:
+  const std::string folder_;
+  const std::string path_;
+  const std::string redo_path_;
+};
+
+Id RandomId();
+// Time-ordered: the later generation sorts last.
+Id NewGenerationId(int64_t wall_micros);
+uint64_t RandomNumber();
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_UPLOADER_STATE_H_

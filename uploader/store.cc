@@ -1,0 +1,58 @@
+#include "uploader/store.h"
+
+#include <openssl/evp.h>
+
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "base/bytes.h"
+
+namespace replica {
+
+ObjectBody ObjectBody::FromBytes(std::string bytes) {
+  ObjectBody body;
+  std::array<unsigned char, 32> digest{};
+  EVP_Digest(bytes.data(), bytes.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
+  body.sha256 = HexEncode(digest.data(), digest.size());
+  body.size = bytes.size();
+  body.bytes = std::move(bytes);
+  return body;
+}
+
+ObjectBody ObjectBody::FromFile(std::string path, uint64_t size, std::string sha256) {
+  ObjectBody body;
+  body.path = std::move(path);
+  body.size = size;
+  body.sha256 = std::move(sha256);
+  return body;
+}
+
+Status Store::Put(const std::string& key, const ObjectBody& body, bool if_absent) {
+  struct Waiting {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool done = false;
+    Status status;
+  };
+  Status status;
+  for (int attempt = 0; attempt < kStoreTries; attempt++) {
+    if (attempt > 0) std::this_thread::sleep_for(std::chrono::milliseconds(50 << attempt));
+    auto waiting = std::make_shared<Waiting>();
+    PutAsync(key, body, if_absent, [waiting](Status result) {
+      std::lock_guard<std::mutex> lock(waiting->mutex);
+      waiting->status = std::move(result);
+      waiting->done = true;
+      waiting->changed.notify_all();
+    });
+    std::unique_lock<std::mutex> lock(waiting->mutex);
+    waiting->changed.wait(lock, [&] { return waiting->done; });
+    status = waiting->status;
+    if (status.code() != Code::kUnavailable) break;
+  }
+  return status;
+}
+
+}  // namespace replica

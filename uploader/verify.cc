@@ -1,0 +1,94 @@
+#include "uploader/verify.h"
+
+#include "uploader/replica.h"
+#include "uploader/segment_reader.h"
+
+namespace replica {
+namespace {
+
+struct Checked {
+  bool ok = false;
+  Segment segment;
+};
+
+class ObjectsVerifier {
+ public:
+  ObjectsVerifier(Store* store, const Id& generation) : store_(store), generation_(generation) {}
+
+  Result<ObjectsReport> Run() {
+    REPLICA_ASSIGN(auto snapshots, ListSnapshots(store_, generation_));
+    REPLICA_ASSIGN(auto log, ListLog(store_, generation_, 0));
+    if (snapshots.empty()) Add(store_->url() + ": generation " + HexEncode(generation_) + " has no snapshot");
+    for (const SnapshotObject& s : snapshots) {
+      const std::string key = SnapshotKey(generation_, s.txid);
+      REPLICA_ASSIGN(Checked checked, Check(key, s.size));
+      if (!checked.ok) continue;
+      if (!checked.segment.snapshot() || checked.segment.trailer.max_txid != s.txid)
+        Add(ObjectUrl(*store_, key) + ": is not the snapshot that its name says");
+    }
+    uint64_t expected = log.empty() ? 0 : log.front().sequence;
+    bool follows = false;
+    Segment previous;
+    for (const LogObject& entry : log) {
+      if (entry.sequence != expected) {
+        Add(ObjectUrl(*store_, LogKey(generation_, expected)) + ": missing: the log has a hole before segment " +
+            std::to_string(entry.sequence));
+        follows = false;
+      }
+      expected = entry.sequence + 1;
+      const std::string key = LogKey(generation_, entry.sequence);
+      REPLICA_ASSIGN(Checked checked, Check(key, entry.size));
+      if (!checked.ok) {
+        follows = false;
+        continue;
+      }
+      const Segment& s = checked.segment;
+      if (s.header.kind != SegmentKind::kLog || s.header.sequence != entry.sequence)
+        Add(ObjectUrl(*store_, key) + ": is not the log segment that its name says");
+      if (follows && (s.header.min_txid != previous.trailer.max_txid + 1 ||
+                      s.trailer.checksum_before != previous.trailer.checksum_after))
+        Add(ObjectUrl(*store_, key) + ": does not follow the segment before it");
+      previous.header = s.header;
+      previous.trailer = s.trailer;
+      follows = true;
+    }
+    return std::move(report_);
+  }
+
+ private:
+  void Add(std::string error) {
+    if (report_.errors.size() < ObjectsReport::kMostErrors) report_.errors.push_back(std::move(error));
+  }
+
+  // Damage goes into the report; only a store that does not answer is an error.
+  Result<Checked> Check(const std::string& key, uint64_t size) {
+    Checked checked;
+    StoreBytes bytes(store_, key, size);
+    report_.objects++;
+    report_.bytes += size;
+    auto reader = SegmentReader::Open(&bytes);
+    Status status = reader.ok() ? (*reader)->CheckSha256() : reader.status();
+    if (status.ok() && (*reader)->segment().header.generation != generation_)
+      status = Status(Code::kCorrupt, bytes.name() + ": is of another generation");
+    if (status.code() == Code::kUnavailable || status.code() == Code::kPermission) return status;
+    if (!status.ok()) {
+      Add(status.message());
+      return checked;
+    }
+    checked.ok = true;
+    checked.segment = (*reader)->segment();
+    return checked;
+  }
+
+  Store* const store_;
+  const Id generation_;
+  ObjectsReport report_;
+};
+
+}  // namespace
+
+Result<ObjectsReport> VerifyObjects(Store* store, const Id& generation) {
+  return ObjectsVerifier(store, generation).Run();
+}
+
+}  // namespace replica

@@ -1,0 +1,309 @@
+#include "vfs/database.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/futex.h"
+#include "base/hash.h"
+
+namespace replica {
+namespace {
+
+constexpr uint64_t kChunkMagic = 0x314b48434a524c52;  // "RLRJCHK1"
+constexpr char kJournalPrefix[] = "journal-";
+constexpr size_t kCopyBytes = 1 << 20;
+
+Status SetLock(int fd, short type, off_t start, const std::string& path) {
+  struct flock lock {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = start;
+  lock.l_len = 1;
+  while (::fcntl(fd, F_OFD_SETLKW, &lock) != 0)
+    if (errno != EINTR) return ErrnoStatus(errno, "lock", path);
+  return Ok();
+}
+
+// True when the wal-index no longer has these salts. A header that is being changed just now is read again.
+bool Restarted(const volatile void* region0, const WalSalts& salts) {
+  WalIndexHeader now;
+  for (int attempt = 0; attempt < 100; attempt++)
+    if (ReadWalIndexHeader(region0, &now)) return now.wal_salts() != salts;
+  return true;
+}
+
+uint64_t InodeOf(const std::string& path) {
+  struct stat st {};
+  return ::stat(path.c_str(), &st) == 0 ? st.st_ino : 0;
+}
+
+}  // namespace
+
+std::string EncodeChunk(const JournalChunk& c) {
+  std::string out;
+  AppendLittle<uint64_t>(out, kChunkMagic);
+  out.append(reinterpret_cast<const char*>(c.salts.data()), c.salts.size());
+  AppendLittle<uint32_t>(out, c.page_size);
+  AppendLittle<uint32_t>(out, c.first);
+  AppendLittle<uint32_t>(out, c.count);
+  AppendLittle<uint32_t>(out, c.changes);
+  AppendLittle<uint32_t>(out, c.at_end ? 1 : 0);
+  AppendLittle<uint32_t>(out, c.gate_changes);
+  AppendLittle<uint64_t>(out, c.gate_position);
+  out.resize(kJournalChunkSize - 8, '\0');
+  AppendLittle<uint64_t>(out, Hash64(out));
+  return out;
+}
+
+bool DecodeChunk(std::string_view bytes, JournalChunk* c) {
+  if (bytes.size() != kJournalChunkSize) return false;
+  if (Hash64(bytes.substr(0, kJournalChunkSize - 8)) !=
+      LoadLittle<uint64_t>(bytes.data() + kJournalChunkSize - 8))
+    return false;
+  ByteReader in(bytes);
+  if (in.Little<uint64_t>() != kChunkMagic) return false;
+  std::memcpy(c->salts.data(), in.Bytes(8).data(), 8);
+  c->page_size = in.Little<uint32_t>();
+  c->first = in.Little<uint32_t>();
+  c->count = in.Little<uint32_t>();
+  c->changes = in.Little<uint32_t>();
+  c->at_end = in.Little<uint32_t>() != 0;
+  c->gate_changes = in.Little<uint32_t>();
+  c->gate_position = in.Little<uint64_t>();
+  return true;
+}
+
+Result<std::shared_ptr<Database>> Database::Create(const std::string& path) {
+  REPLICA_ASSIGN(auto mapping, ControlMapping::Open(FolderOf(path)));
+  REPLICA_TRY(MakeFolders(FolderOf(path) + "/spool"));
+  return Open(path, std::move(mapping));
+}
+
+Result<std::shared_ptr<Database>> Database::Find(const std::string& path) {
+  REPLICA_ASSIGN(auto mapping, ControlMapping::OpenExisting(FolderOf(path)));
+  return Open(path, std::move(mapping));
+}
+
+Result<std::shared_ptr<Database>> Database::Open(const std::string& path,
+                                                 std::unique_ptr<ControlMapping> mapping) {
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(FolderOf(path) + "/lock", O_RDWR | O_CREAT));
+  return std::shared_ptr<Database>(new Database(path, std::move(mapping), std::move(fd)));
+}
+
+Database::Database(std::string path, std::unique_ptr<ControlMapping> mapping, UniqueFd gate_fd)
+    : path_(std::move(path)),
+      folder_(FolderOf(path_)),
+      mapping_(std::move(mapping)),
+      control_(mapping_->block()),
+      control_inode_(InodeOf(folder_ + "/control")),
+      gate_fd_(std::move(gate_fd)) {}
+
+void Database::Wake() noexcept {
+  // Of the commits that see the threshold passed, one wakes.
+  if (control_->wake_at.exchange(kWakeNever, std::memory_order_seq_cst) == kWakeNever) return;
+  control_->commit_wakes.fetch_add(1, std::memory_order_relaxed);
+  control_->wake_word.fetch_add(1, std::memory_order_seq_cst);
+  FutexWakeAll(&control_->wake_word);
+}
+
+std::string Database::JournalPath(uint64_t index) const {
+  return spool_folder() + "/" + kJournalPrefix + Hex16(index);
+}
+
+Status Database::LockGateFile() { return SetLock(gate_fd_.get(), F_WRLCK, 1, folder_ + "/lock"); }
+
+void Database::UnlockGateFile() { (void)SetLock(gate_fd_.get(), F_UNLCK, 1, folder_ + "/lock"); }
+
+void Database::PassGate(const volatile void* region0) noexcept {
+  ControlBlock* c = control_;
+  WalIndexHeader header;
+  // Nobody changes it now; a header that does not check is one that SQLite will recover, restarting nothing.
+  if (!ReadWalIndexHeader(region0, &header) || header.max_frame == 0) return;
+  const uint64_t end = PackPosition(header.wal_salts(), header.max_frame);
+  // Sequentially consistent with `active`: a leader that sets `active` and then finds `gates` unmoved has missed none.
+  c->gates.fetch_add(1, std::memory_order_seq_cst);
+  auto is_durable = [&] {
+    const uint64_t durable = c->durable.load(std::memory_order_acquire);
+    return durable >> 32 == end >> 32 && durable >= end;
+  };
+  if (c->active.load(std::memory_order_seq_cst) != 0 && !is_durable()) {
+    MutexLock lock(gate_);
+    Status status = LockGateFile();
+    if (status.ok()) {
+      if (c->active.load(std::memory_order_relaxed) != 0 && !is_durable()) {
+        const uint64_t durable = c->durable.load(std::memory_order_relaxed);
+        const uint32_t first =
+            durable >> 32 == end >> 32 ? static_cast<uint32_t>(durable) + 1 : 1;
+        const uint64_t bytes =
+            uint64_t{header.max_frame - first + 1} * (header.page_size() + kFrameHeaderSize);
+        // At least one whole WAL is always allowed, so that a tiny bound does not mean a resync at each restart.
+        const uint64_t held = c->journal_total.load() + c->spool_bytes.load();
+        if (held != 0 && held + bytes > c->spool_limit.load())
+          status = Status(Code::kFull, "spool bound reached");
+        else
+          status = Append(region0, header, first, header.max_frame).status();
+        if (!status.ok()) {
+          c->active.store(0);
+          c->overflow.store(1);
+        }
+      }
+      UnlockGateFile();
+    } else {
+      c->active.store(0);
+      c->overflow.store(1);
+    }
+    WakeLeader(c);
+  }
+  c->gate_changes.store(header.changes, std::memory_order_relaxed);
+  c->gate_position.store(end, std::memory_order_release);
+}
+
+Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader& header,
+                              uint32_t first, uint32_t last) {
+  ControlBlock* c = control_;
+  const uint32_t page_size = header.page_size();
+  const std::string path = JournalPath(c->journal_index.load());
+  const std::string wal = wal_path();
+  // Opening and closing the -wal is harmless: it carries no locks.
+  REPLICA_ASSIGN(UniqueFd from, OpenFile(wal, O_RDONLY));
+  REPLICA_ASSIGN(UniqueFd to, OpenFile(path, O_RDWR | O_CREAT));
+  JournalChunk chunk;
+  chunk.salts = header.wal_salts();
+  chunk.page_size = page_size;
+  chunk.first = first;
+  chunk.count = last - first + 1;
+  chunk.changes = header.changes;
+  chunk.at_end = last == header.max_frame;
+  chunk.gate_position = c->gate_position.load();
+  chunk.gate_changes = c->gate_changes.load();
+  uint64_t at = c->journal_size.load();
+  const std::string head = EncodeChunk(chunk);
+  REPLICA_TRY(WriteAt(to.get(), head.data(), head.size(), at, path));
+  at += head.size();
+  std::string buffer(std::min<uint64_t>(kCopyBytes, chunk.bytes()), '\0');
+  const uint64_t start = FrameOffset(first, page_size);
+  for (uint64_t done = 0; done < chunk.bytes();) {
+    const auto n = static_cast<size_t>(std::min<uint64_t>(buffer.size(), chunk.bytes() - done));
+    REPLICA_ASSIGN(size_t got, ReadAt(from.get(), buffer.data(), n, start + done, wal));
+    if (got != n) {
+      if (Restarted(region0, chunk.salts)) return false;
+      return Status(Code::kIo, wal + " is shorter than its wal-index says");
+    }
+    REPLICA_TRY(WriteAt(to.get(), buffer.data(), n, at + done, path));
+    done += n;
+  }
+  // SQLite changes the wal-index's salts before it writes the first frame of a restarted WAL: with the old salts still
+  // there, all that was read above is of the old WAL.
+  if (Restarted(region0, chunk.salts)) return false;
+  // The file is whole before anyone may count on it.
+  c->journal_size.store(at + chunk.bytes(), std::memory_order_release);
+  c->journal_total.fetch_add(kJournalChunkSize + chunk.bytes());
+  c->durable.store(PackPosition(chunk.salts, last), std::memory_order_release);
+  return true;
+}
+
+Status Database::JournalFrames(const volatile void* region0, uint32_t most) {
+  MutexLock lock(gate_);
+  REPLICA_TRY(LockGateFile());
+  WalIndexHeader header;
+  Status status;
+  if (ReadWalIndexHeader(region0, &header) && header.max_frame != 0) {
+    const uint64_t end = PackPosition(header.wal_salts(), header.max_frame);
+    const uint64_t durable = control_->durable.load();
+    const bool same = durable >> 32 == end >> 32;
+    if (!same || durable < end) {
+      const uint32_t first = same ? static_cast<uint32_t>(durable) + 1 : 1;
+      const uint32_t last = std::min(header.max_frame, first + most - 1);
+      status = Append(region0, header, first, last).status();
+    }
+  }
+  UnlockGateFile();
+  return status;
+}
+
+Result<std::vector<std::string>> Database::RotateJournal() {
+  MutexLock lock(gate_);
+  REPLICA_TRY(LockGateFile());
+  if (control_->journal_size.load() != 0) {
+    control_->journal_index.fetch_add(1);
+    control_->journal_size.store(0);
+  }
+  const uint64_t current = control_->journal_index.load();
+  UnlockGateFile();
+  REPLICA_ASSIGN(auto names, ListFiles(spool_folder()));
+  std::vector<std::string> paths;
+  for (const std::string& name : names) {
+    uint64_t index = 0;
+    if (name.rfind(kJournalPrefix, 0) == 0 &&
+        ParseHex16(std::string_view(name).substr(sizeof kJournalPrefix - 1), &index) &&
+        index < current)
+      paths.push_back(spool_folder() + "/" + name);
+  }
+  return paths;
+}
+
+Status Database::RemoveJournals(const std::vector<std::string>& paths) {
+  for (const std::string& path : paths) {
+    auto size = FileSize(path);
+    REPLICA_TRY(RemoveFile(path));
+    if (!size.ok()) continue;
+    MutexLock lock(gate_);
+    REPLICA_TRY(LockGateFile());
+    const uint64_t total = control_->journal_total.load();
+    control_->journal_total.store(total - std::min(total, *size));
+    UnlockGateFile();
+  }
+  return Ok();
+}
+
+void Database::AdvanceDurable(uint64_t position) {
+  MutexLock lock(gate_);
+  if (!LockGateFile().ok()) return;  // then a gate copies frames once more: harmless
+  const uint64_t durable = control_->durable.load();
+  // Of two WALs the journal's is the later one: what is appended came after the last rotation, hence after `position`.
+  const bool same = durable >> 32 == position >> 32;
+  if (same ? durable < position : control_->journal_size.load() == 0)
+    control_->durable.store(position, std::memory_order_release);
+  UnlockGateFile();
+}
+
+Status Database::ResetJournal(uint64_t durable, bool drop) {
+  MutexLock lock(gate_);
+  REPLICA_TRY(LockGateFile());
+  uint64_t next = control_->journal_index.load();
+  uint64_t total = 0;
+  Status status;
+  auto names = ListFiles(spool_folder());
+  status = names.status();
+  if (status.ok()) {
+    for (const std::string& name : *names) {
+      uint64_t index = 0;
+      if (name.rfind(kJournalPrefix, 0) != 0 ||
+          !ParseHex16(std::string_view(name).substr(sizeof kJournalPrefix - 1), &index))
+        continue;
+      const std::string path = spool_folder() + "/" + name;
+      next = std::max(next, index + 1);
+      if (drop) {
+        status = RemoveFile(path);
+      } else if (auto size = FileSize(path); size.ok()) {
+        total += *size;
+      }
+    }
+    control_->journal_index.store(next);
+    control_->journal_size.store(0);
+    control_->journal_total.store(total);
+    control_->durable.store(durable, std::memory_order_release);
+  }
+  UnlockGateFile();
+  return status;
+}
+
+bool Database::Stale() const { return InodeOf(folder_ + "/control") != control_inode_; }
+
+void Database::ForgetAfterFork() { gate_fd_.Close(); }
+
+}  // namespace replica

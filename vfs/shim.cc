@@ -1,0 +1,413 @@
+#include "vfs/shim.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <strings.h>
+#include <unordered_map>
+#include <vector>
+
+namespace replica {
+namespace {
+
+thread_local int own_connections = 0;
+
+struct AdoptedFile {
+  sqlite3_io_methods methods;                 // first member: sqlite3_file::pMethods points at it
+  const sqlite3_io_methods* lower = nullptr;  // what was there before
+  sqlite3_file* file = nullptr;
+  std::string path;
+  const char* name = nullptr;  // SQLite's filename; lives as long as the file is open
+  bool own = false;            // libreplica's own connection
+  // The database, once it is bound: changed under the registry's mutex, and kept until the file is closed (a thread may be
+  // inside the tap when it is detached or, its replica folder removed, replaced). `bound` is what the application's thread
+  // reads; null while detached.
+  std::shared_ptr<Database> database;
+  std::vector<std::shared_ptr<Database>> earlier;
+  std::atomic<Database*> bound{nullptr};
+  // Used by the thread that uses the connection (SQLite serialises these).
+  const volatile void* region0 = nullptr;  // of the wal-index, once it is mapped
+  bool wal_seen = false;
+  int read_mark = -1;
+};
+
+// All adopted files of the application's, and the VFSes that are hooked. One mutex, never taken on the commit path.
+struct Registry {
+  std::mutex mutex;
+  std::vector<AdoptedFile*> files;
+  std::unordered_map<sqlite3_vfs*, int (*)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*)>
+      lower_open;
+  ShimHooks hooks;
+};
+
+Registry*& RegistryPointer() {
+  static auto* registry = new Registry;  // never destroyed: files may outlive static destructors
+  return registry;
+}
+Registry& Files() { return *RegistryPointer(); }
+
+int FileClose(sqlite3_file* f);
+
+// Someone else may have put a table in front of ours and call us with f->pMethods pointing at theirs: then search.
+AdoptedFile* Find(sqlite3_file* f) {
+  const auto* methods = f->pMethods;
+  if (methods != nullptr && methods->xClose == FileClose)
+    return reinterpret_cast<AdoptedFile*>(const_cast<sqlite3_io_methods*>(methods));
+  Registry& r = Files();
+  std::lock_guard<std::mutex> lock(r.mutex);
+  for (AdoptedFile* a : r.files)
+    if (a->file == f) return a;
+  return nullptr;
+}
+
+// Called in the application's thread when its connection maps the wal-index: from here on the database is in WAL mode.
+void SeeWal(AdoptedFile* a) {
+  a->wal_seen = true;
+  if (a->own || a->bound.load(std::memory_order_acquire) != nullptr) return;
+  Registry& r = Files();
+  if (!r.hooks.wal_opened) return;
+  std::shared_ptr<Database> database = r.hooks.wal_opened(a->path, a->name);
+  if (database != nullptr) BindFiles(database);
+}
+
+// --- sqlite3_io_methods, in the order of the struct
+
+int FileClose(sqlite3_file* f) {
+  AdoptedFile* a = Find(f);
+  std::shared_ptr<Database> database;
+  bool last = false;
+  {
+    Registry& r = Files();
+    std::lock_guard<std::mutex> lock(r.mutex);
+    r.files.erase(std::remove(r.files.begin(), r.files.end(), a), r.files.end());
+    database = std::move(a->database);
+    if (database != nullptr && !a->own) {
+      last = std::none_of(r.files.begin(), r.files.end(),
+                          [&](AdoptedFile* o) { return !o->own && o->database == database; });
+    }
+  }
+  f->pMethods = a->lower;
+  const int rc = f->pMethods->xClose(f);
+  delete a;
+  // After the lower close: libreplica's own connection must be the one that closes last.
+  if (last && Files().hooks.last_close) Files().hooks.last_close(database);
+  return rc;
+}
+
+int FileRead(sqlite3_file* f, void* out, int n, sqlite3_int64 at) {
+  return Find(f)->lower->xRead(f, out, n, at);
+}
+
+int FileWrite(sqlite3_file* f, const void* data, int n, sqlite3_int64 at) {
+  return Find(f)->lower->xWrite(f, data, n, at);
+}
+
+int FileTruncate(sqlite3_file* f, sqlite3_int64 size) { return Find(f)->lower->xTruncate(f, size); }
+
+int FileSync(sqlite3_file* f, int flags) { return Find(f)->lower->xSync(f, flags); }
+
+int FileSize(sqlite3_file* f, sqlite3_int64* size) { return Find(f)->lower->xFileSize(f, size); }
+
+int FileLock(sqlite3_file* f, int level) {
+  AdoptedFile* a = Find(f);
+  const int rc = a->lower->xLock(f, level);
+  // Closing the last connection (or leaving WAL mode): the WAL is checkpointed and deleted next.
+  if (rc == SQLITE_OK && level == SQLITE_LOCK_EXCLUSIVE && a->region0 != nullptr) {
+    Database* database = a->bound.load(std::memory_order_acquire);
+    if (database != nullptr) database->PassGate(a->region0);
+  }
+  return rc;
+}
+
+int FileUnlock(sqlite3_file* f, int level) { return Find(f)->lower->xUnlock(f, level); }
+
+int FileCheckReservedLock(sqlite3_file* f, int* out) {
+  return Find(f)->lower->xCheckReservedLock(f, out);
+}
+
+int RefusePragma(char** arguments, const std::string& path, const char* why) {
+  arguments[0] = sqlite3_mprintf(
+      "libreplica: %s is replicated, so %s; detach it first: SELECT replica_detach()", path.c_str(),
+      why);
+  return SQLITE_ERROR;
+}
+
+int FilePragma(AdoptedFile* a, char** arguments) {
+  const char* pragma = arguments[1];
+  const char* value = arguments[2];
+  if (value == nullptr) return SQLITE_NOTFOUND;
+  if (strcasecmp(pragma, "journal_mode") == 0 && strcasecmp(value, "wal") != 0)
+    return RefusePragma(arguments, a->path, "journal_mode must stay WAL");
+  if (strcasecmp(pragma, "locking_mode") == 0 && strcasecmp(value, "exclusive") == 0)
+    return RefusePragma(arguments, a->path,
+                        "locking_mode must stay NORMAL (in EXCLUSIVE mode commits cannot be seen)");
+  return SQLITE_NOTFOUND;
+}
+
+int FileControl(sqlite3_file* f, int op, void* argument) {
+  AdoptedFile* a = Find(f);
+  Database* database = a->own ? nullptr : a->bound.load(std::memory_order_acquire);
+  if (op == SQLITE_FCNTL_PRAGMA && database != nullptr) {
+    const int rc = FilePragma(a, static_cast<char**>(argument));
+    if (rc != SQLITE_NOTFOUND) return rc;
+  }
+  const int rc = a->lower->xFileControl(f, op, argument);
+  if (op == SQLITE_FCNTL_VFSNAME && rc == SQLITE_OK) {
+    char** name = static_cast<char**>(argument);
+    char* longer = sqlite3_mprintf("replica/%z", *name);
+    *name = longer;
+  }
+  if (op == SQLITE_FCNTL_COMMIT_PHASETWO && database != nullptr && Files().hooks.after_commit) {
+    const int waited = Files().hooks.after_commit(database);
+    if (waited != SQLITE_OK) return waited;
+  }
+  return rc;
+}
+
+int FileSectorSize(sqlite3_file* f) { return Find(f)->lower->xSectorSize(f); }
+
+int FileDeviceCharacteristics(sqlite3_file* f) {
+  return Find(f)->lower->xDeviceCharacteristics(f);
+}
+
+int FileShmMap(sqlite3_file* f, int region, int size, int extend, void volatile** out) {
+  AdoptedFile* a = Find(f);
+  const int rc = a->lower->xShmMap(f, region, size, extend, out);
+  if (region == 0 && rc == SQLITE_OK && *out != nullptr) {
+    a->region0 = *out;
+    if (!a->wal_seen) SeeWal(a);
+  }
+  return rc;
+}
+
+int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
+  AdoptedFile* a = Find(f);
+  if (offset == kWriteLock && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) && n == 1) {
+    Database* database = a->bound.load(std::memory_order_acquire);
+    if (database != nullptr && a->region0 != nullptr && !a->own) database->Tap(a->region0);
+    return a->lower->xShmLock(f, offset, n, flags);
+  }
+  const int rc = a->lower->xShmLock(f, offset, n, flags);
+  if (rc != SQLITE_OK) return rc;
+  if (offset == kReadLock0 + 1 && n == 4 && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE)) {
+    // All read marks but 0: what follows is a restart of the WAL (walRestartLog, walCheckpoint).
+    Database* database = a->bound.load(std::memory_order_acquire);
+    if (database != nullptr && a->region0 != nullptr) database->PassGate(a->region0);
+  } else if (a->own && offset >= kReadLock0 && n == 1 && (flags & SQLITE_SHM_SHARED) != 0) {
+    a->read_mark = (flags & SQLITE_SHM_LOCK) != 0 ? offset - kReadLock0 : -1;
+  }
+  return rc;
+}
+
+void FileShmBarrier(sqlite3_file* f) { Find(f)->lower->xShmBarrier(f); }
+
+int FileShmUnmap(sqlite3_file* f, int remove) {
+  AdoptedFile* a = Find(f);
+  a->region0 = nullptr;
+  a->wal_seen = false;
+  return a->lower->xShmUnmap(f, remove);
+}
+
+int FileFetch(sqlite3_file* f, sqlite3_int64 at, int n, void** out) {
+  return Find(f)->lower->xFetch(f, at, n, out);
+}
+
+int FileUnfetch(sqlite3_file* f, sqlite3_int64 at, void* page) {
+  return Find(f)->lower->xUnfetch(f, at, page);
+}
+
+// --- adoption
+
+void Adopt(sqlite3_file* f, std::string path, const char* name, bool own) {
+  auto* a = new AdoptedFile;
+  a->lower = f->pMethods;
+  a->file = f;
+  a->path = std::move(path);
+  a->name = name;
+  a->own = own;
+  sqlite3_io_methods& m = a->methods;
+  m = {};
+  // Only the methods that the lower version has; SQLite looks at iVersion before it calls the later ones.
+  m.iVersion = std::min(a->lower->iVersion, 3);
+  m.xClose = FileClose;
+  m.xRead = FileRead;
+  m.xWrite = FileWrite;
+  m.xTruncate = FileTruncate;
+  m.xSync = FileSync;
+  m.xFileSize = FileSize;
+  m.xLock = FileLock;
+  m.xUnlock = FileUnlock;
+  m.xCheckReservedLock = FileCheckReservedLock;
+  m.xFileControl = FileControl;
+  m.xSectorSize = FileSectorSize;
+  m.xDeviceCharacteristics = FileDeviceCharacteristics;
+  if (m.iVersion >= 2 && a->lower->xShmMap != nullptr) {
+    m.xShmMap = FileShmMap;
+    m.xShmLock = FileShmLock;
+    m.xShmBarrier = FileShmBarrier;
+    m.xShmUnmap = FileShmUnmap;
+  }
+  if (m.iVersion >= 3 && a->lower->xFetch != nullptr) {
+    m.xFetch = FileFetch;
+    m.xUnfetch = FileUnfetch;
+  }
+  f->pMethods = &a->methods;
+  Registry& r = Files();
+  std::lock_guard<std::mutex> lock(r.mutex);
+  r.files.push_back(a);
+}
+
+int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, int* out_flags) {
+  int (*lower)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*) = nullptr;
+  ShimHooks* hooks = nullptr;
+  {
+    Registry& r = Files();
+    std::lock_guard<std::mutex> lock(r.mutex);
+    lower = r.lower_open[vfs];
+    hooks = &r.hooks;
+  }
+  const bool main_database = (flags & SQLITE_OPEN_MAIN_DB) != 0 && name != nullptr &&
+                             (flags & SQLITE_OPEN_DELETEONCLOSE) == 0;
+  const bool own = OwnConnectionScope::active();
+  if (main_database && !own && hooks->before_open) {
+    Status status = hooks->before_open(name, name, (flags & SQLITE_OPEN_CREATE) != 0);
+    if (!status.ok()) {
+      sqlite3_log(SQLITE_CANTOPEN, "libreplica: %s", status.message().c_str());
+      f->pMethods = nullptr;
+      return SQLITE_CANTOPEN;
+    }
+  }
+  const int rc = lower(vfs, name, f, flags, out_flags);
+  if (rc == SQLITE_OK && main_database && f->pMethods != nullptr) Adopt(f, name, name, own);
+  return rc;
+}
+
+}  // namespace
+
+void SetShimHooks(ShimHooks hooks) {
+  Registry& r = Files();
+  std::lock_guard<std::mutex> lock(r.mutex);
+  r.hooks = std::move(hooks);
+}
+
+void InstallShim(sqlite3_vfs* vfs) {
+  if (vfs == nullptr) return;
+  Registry& r = Files();
+  std::lock_guard<std::mutex> lock(r.mutex);
+  if (vfs->xOpen == HookedOpen || r.lower_open.count(vfs) != 0) return;
+  r.lower_open[vfs] = vfs->xOpen;
+  __atomic_store_n(&vfs->xOpen, &HookedOpen, __ATOMIC_RELEASE);
+}
+
+bool AdoptConnection(sqlite3* db, const char* schema) {
+  sqlite3_file* f = nullptr;
+  const int rc = sqlite3_file_control(db, schema, SQLITE_FCNTL_FILE_POINTER, &f);
+  if (rc != SQLITE_OK || f == nullptr || f->pMethods == nullptr) return false;
+  const char* name = sqlite3_db_filename(db, schema);
+  if (name == nullptr || *name == 0) return false;
+  if (f->pMethods->xClose == FileClose) return true;
+  {
+    Registry& r = Files();
+    std::lock_guard<std::mutex> lock(r.mutex);
+    for (AdoptedFile* a : r.files)
+      if (a->file == f) return true;
+  }
+  Adopt(f, name, name, false);
+  if (f->pMethods->xShmMap != nullptr && sqlite3_stricmp(PragmaText(db, schema, "journal_mode").c_str(), "wal") == 0) {
+    // A connection in WAL mode has the wal-index mapped once it has read, and will not map it again: do it here.
+    PragmaText(db, schema, "schema_version");
+    void volatile* region = nullptr;
+    (void)f->pMethods->xShmMap(f, 0, kWalIndexRegion, 0, &region);
+  }
+  return true;
+}
+
+void AdoptOpenDatabases(sqlite3* db) {
+  std::vector<std::string> schemas;
+  sqlite3_stmt* statement = nullptr;
+  if (sqlite3_prepare_v2(db, "PRAGMA database_list", -1, &statement, nullptr) == SQLITE_OK)
+    while (sqlite3_step(statement) == SQLITE_ROW)
+      schemas.emplace_back(reinterpret_cast<const char*>(sqlite3_column_text(statement, 1)));
+  sqlite3_finalize(statement);
+  for (const std::string& schema : schemas)
+    if (schema != "temp") AdoptConnection(db, schema.c_str());
+}
+
+std::string PragmaText(sqlite3* db, const std::string& schema, const std::string& pragma) {
+  char* sql = sqlite3_mprintf("PRAGMA \"%w\".%s", schema.c_str(), pragma.c_str());
+  sqlite3_stmt* statement = nullptr;
+  std::string answer;
+  if (sql != nullptr && sqlite3_prepare_v2(db, sql, -1, &statement, nullptr) == SQLITE_OK &&
+      sqlite3_step(statement) == SQLITE_ROW && sqlite3_column_text(statement, 0) != nullptr)
+    answer = reinterpret_cast<const char*>(sqlite3_column_text(statement, 0));
+  sqlite3_finalize(statement);
+  sqlite3_free(sql);
+  return answer;
+}
+
+void BindFiles(const std::shared_ptr<Database>& database) {
+  Registry& r = Files();
+  std::lock_guard<std::mutex> lock(r.mutex);
+  for (AdoptedFile* a : r.files) {
+    if (a->path != database->path() || a->own) continue;
+    if (a->database != database) {
+      if (a->database != nullptr) a->earlier.push_back(std::move(a->database));
+      a->database = database;
+    }
+    a->bound.store(database.get(), std::memory_order_release);
+  }
+}
+
+void UnbindFiles(const std::string& path) {
+  Registry& r = Files();
+  std::lock_guard<std::mutex> lock(r.mutex);
+  // `database` stays until the file is closed: a thread may be inside the tap.
+  for (AdoptedFile* a : r.files)
+    if (a->path == path) a->bound.store(nullptr, std::memory_order_release);
+}
+
+int OpenFiles(const std::string& path) {
+  Registry& r = Files();
+  std::lock_guard<std::mutex> lock(r.mutex);
+  return static_cast<int>(std::count_if(r.files.begin(), r.files.end(), [&](AdoptedFile* a) {
+    return !a->own && a->path == path;
+  }));
+}
+
+OwnConnectionScope::OwnConnectionScope() { own_connections++; }
+OwnConnectionScope::~OwnConnectionScope() { own_connections--; }
+bool OwnConnectionScope::active() { return own_connections > 0; }
+
+int HeldReadMark(sqlite3_file* own_file) {
+  AdoptedFile* a = Find(own_file);
+  return a == nullptr ? -1 : a->read_mark;
+}
+
+void BindOwnFile(sqlite3_file* own_file, const std::shared_ptr<Database>& database) {
+  AdoptedFile* a = Find(own_file);
+  if (a == nullptr) return;
+  Registry& r = Files();
+  std::lock_guard<std::mutex> lock(r.mutex);
+  a->database = database;
+  a->bound.store(database.get(), std::memory_order_release);
+}
+
+void ForgetFilesAfterFork() {
+  // The parent's threads do not exist here and may have held the mutex: start with a new registry, keep the hooks. The
+  // parent's connections stay open in the child's memory and pass through, unbound, if they are used at all.
+  Registry* old = RegistryPointer();
+  auto* fresh = new Registry;
+  fresh->hooks = old->hooks;
+  fresh->lower_open = old->lower_open;
+  for (AdoptedFile* a : old->files) {
+    a->bound.store(nullptr);
+    a->own = true;
+  }
+  fresh->files = old->files;
+  RegistryPointer() = fresh;
+}
+
+}  // namespace replica

@@ -1,0 +1,80 @@
+// The shim: sees every file that SQLite opens as a main database, and puts a method table of its own in front of the one
+// the file has. So a file opened before libreplica was loaded and one opened after are the same to it.
+//
+// How a file gets here: Install hooks xOpen of a VFS (the default one, and that of each connection that loads us), so
+// that an ATTACH on an old connection is seen as well as a new connection; Adopt takes the file of an open connection.
+// Hooking xOpen in place rather than registering a VFS of our own is what makes that ATTACH work: it names its
+// connection's VFS, not the default one.
+//
+// Each adopted file has one AdoptedFile, which holds its method table: f->pMethods points into it, so that finding it
+// costs nothing. It dies with xClose. Files that are no replicated database pass through untouched.
+#ifndef LIBREPLICA_VFS_SHIM_H_
+#define LIBREPLICA_VFS_SHIM_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "vfs/database.h"
+#include "vfs/sqlite_api.h"
+
+namespace replica {
+
+// What the layer above does when files come and go. Called on the application's threads; set once, before Install.
+struct ShimHooks {
+  // A main database file was opened, or is about to be: `path` is absolute. `name` is SQLite's filename, for URI
+  // parameters; `created` when it may be created. An error refuses the open with its message in the log.
+  std::function<Status(const std::string& path, const char* name, bool may_create)> before_open;
+  // The file's connection uses the WAL for the first time: the database it belongs to, or null when it is not replicated.
+  std::function<std::shared_ptr<Database>(const std::string& path, const char* name)> wal_opened;
+  // The last adopted file of a replicated database in this process was closed.
+  std::function<void(const std::shared_ptr<Database>&)> last_close;
+  // COMMIT_PHASETWO of a transaction: returns an SQLite result code (SQLITE_OK unless sync=commit gave up waiting).
+  // `database` lives as long as the file is open.
+  std::function<int(Database* database)> after_commit;
+};
+
+void SetShimHooks(ShimHooks hooks);
+
+// Hooks a VFS's xOpen (once; thread-safe).
+void InstallShim(sqlite3_vfs* vfs);
+
+// Adopts the file of an open connection's schema unless it is adopted already. False for one without a file (in memory).
+// Runs PRAGMAs on `db`.
+bool AdoptConnection(sqlite3* db, const char* schema);
+// AdoptConnection for main and every attached database.
+void AdoptOpenDatabases(sqlite3* db);
+// The answer of a PRAGMA's first row and column ("main.journal_mode"); empty when there is none.
+std::string PragmaText(sqlite3* db, const std::string& schema, const std::string& pragma);
+
+// Binds every adopted file of `database`'s path to it; their taps work from now on.
+void BindFiles(const std::shared_ptr<Database>& database);
+// Undoes BindFiles (detach).
+void UnbindFiles(const std::string& path);
+// Number of files of that path that the application has open through the shim in this process.
+int OpenFiles(const std::string& path);
+
+// While one is alive, files that this thread opens are libreplica's own: not adopted as the application's, but their
+// read locks are followed.
+class OwnConnectionScope {
+ public:
+  OwnConnectionScope();
+  ~OwnConnectionScope();
+  OwnConnectionScope(const OwnConnectionScope&) = delete;
+  OwnConnectionScope& operator=(const OwnConnectionScope&) = delete;
+  static bool active();
+};
+
+// The read mark (0…4) that a connection of libreplica's own holds; -1 for none.
+int HeldReadMark(sqlite3_file* own_file);
+// Makes the restart gate hold for a connection of libreplica's own too: its close may be the last one.
+void BindOwnFile(sqlite3_file* own_file, const std::shared_ptr<Database>& database);
+
+// After fork(), in the child: files and databases of the parent's are no longer ours.
+void ForgetFilesAfterFork();
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_VFS_SHIM_H_

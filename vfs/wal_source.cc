@@ -1,0 +1,625 @@
+#include "vfs/wal_source.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <ctime>
+#include <utility>
+
+#include "base/clock.h"
+#include "uploader/page_table.h"
+#include "uploader/segment_reader.h"
+#include "vfs/shim.h"
+
+namespace replica {
+namespace {
+
+constexpr int kLookAgain = 20;
+// Restarts in a row without a commit between them that count as one succession of WALs.
+constexpr uint32_t kMostRestarts = 16;
+// The part of a journal file that is read at once.
+constexpr uint64_t kJournalPiece = 4 << 20;
+
+Status SqliteStatus(sqlite3* db, int rc, const std::string& action, const std::string& path) {
+  return {rc == SQLITE_FULL ? Code::kFull : Code::kIo,
+          action + " " + path + ": " + (db != nullptr ? sqlite3_errmsg(db) : sqlite3_errstr(rc))};
+}
+
+// A frame that the wal-index calls committed has the WAL's salts, or none at all: SQLite before 3.47 leaves salts and
+// checksum zero when a spilled page was rewritten, a savepoint rolled back past it, and the transaction then committed
+// (iReCksum stays beyond mxFrame). Only the wal-index knows that such a frame counts; a recovery would drop it.
+bool BelongsTo(const FrameHeader& frame, const WalSalts& salts) {
+  return frame.page != 0 && (frame.salts == salts || frame.salts == WalSalts{});
+}
+
+// True when a WAL with the salts `later` came from one with `earlier` by restarts. Each adds 1 to salt-1 (walRestartHdr;
+// an empty WAL that is truncated counts too), while a WAL that was deleted and made anew begins at random.
+bool Follows(const WalSalts& later, const WalSalts& earlier) {
+  const uint32_t restarts = LoadBig32(later.data()) - LoadBig32(earlier.data());
+  return restarts >= 1 && restarts <= kMostRestarts;
+}
+
+// True when `position` is the end of its WAL and the WAL with `salts` came next: the last restart gate was passed there.
+// A database whose WAL file is still empty has no salts; the first commit draws them (walFrames), without a gate.
+bool LeadsTo(const WalPosition& position, const WalSalts& salts, uint64_t gate) {
+  if (position.salts == WalSalts{} && position.frame == 0) return true;
+  return gate == PackPosition(position.salts, position.frame) && Follows(salts, position.salts);
+}
+
+Status Lost(const std::string& path, const std::string& why) {
+  return {Code::kConflict, path + ": commits were written around libreplica (" + why +
+                               "); the difference will be found and sent"};
+}
+
+}  // namespace
+
+struct WalSource::Reading {
+  Batch batch;
+  WalPosition at;                    // the last frame read
+  std::vector<Batch::Frame> open;    // frames of the commit that is not closed yet
+  FrameHeader last_commit;           // header of the last commit frame
+  bool has_last_commit = false;
+  uint64_t budget = 0;
+  const WalPosition* until = nullptr;
+  std::unordered_map<uint64_t, int64_t> times;  // packed position → commit time
+  int64_t last_time = 0;
+  std::string scratch[2];
+
+  bool Reached() const {
+    return until != nullptr && at.SameWal(*until) && at.frame >= until->frame;
+  }
+};
+
+WalSource::WalSource(std::shared_ptr<Database> database) : database_(std::move(database)) {}
+
+Result<std::unique_ptr<WalSource>> WalSource::Open(std::shared_ptr<Database> database) {
+  std::unique_ptr<WalSource> source(new WalSource(std::move(database)));
+  const std::string& path = source->database_->path();
+  OwnConnectionScope own;
+  int rc = sqlite3_open_v2(path.c_str(), &source->db_,
+                           SQLITE_OPEN_READWRITE | SQLITE_OPEN_PRIVATECACHE, nullptr);
+  if (rc != SQLITE_OK) return SqliteStatus(source->db_, rc, "open", path);
+  sqlite3_busy_timeout(source->db_, 1000);
+  REPLICA_TRY(source->Exec("PRAGMA schema_version"));
+  rc = sqlite3_file_control(source->db_, "main", SQLITE_FCNTL_FILE_POINTER, &source->file_);
+  if (rc != SQLITE_OK || source->file_ == nullptr || source->file_->pMethods == nullptr)
+    return SqliteStatus(source->db_, rc, "open the file of", path);
+  // After the first read a WAL connection has the wal-index mapped; asking for it on another one would create it.
+  sqlite3_stmt* statement = nullptr;
+  rc = sqlite3_prepare_v2(source->db_, "PRAGMA journal_mode", -1, &statement, nullptr);
+  bool wal = rc == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW &&
+             sqlite3_stricmp(reinterpret_cast<const char*>(sqlite3_column_text(statement, 0)),
+                             "wal") == 0;
+  sqlite3_finalize(statement);
+  if (!wal || source->file_->pMethods->iVersion < 2)
+    return Status(Code::kUnsupported,
+                  path + " is not in WAL mode: run PRAGMA journal_mode=WAL on it");
+  volatile void* region = nullptr;
+  rc = source->file_->pMethods->xShmMap(source->file_, 0, kWalIndexRegion, 0, &region);
+  if (rc != SQLITE_OK || region == nullptr)
+    return SqliteStatus(source->db_, rc, "map the wal-index of", path);
+  source->region0_ = region;
+  BindOwnFile(source->file_, source->database_);
+  REPLICA_TRY(source->OpenWalFile());
+  uint8_t head[100] = {};
+  if (source->file_->pMethods->xRead(source->file_, head, sizeof head, 0) == SQLITE_OK) {
+    source->page_size_ = uint32_t{head[16]} << 8 | uint32_t{head[17]};
+    if (source->page_size_ == 1) source->page_size_ = 65536;
+  }
+  WalIndexHeader header;
+  if (source->Index(&header) && header.max_frame != 0) source->page_size_ = header.page_size();
+  if (source->page_size_ == 0)
+    return Status(Code::kUnavailable, path + " is empty: there is nothing to replicate yet");
+  return source;
+}
+
+WalSource::~WalSource() {
+  if (db_ == nullptr) return;
+  OwnConnectionScope own;
+  sqlite3_close(db_);
+}
+
+Status WalSource::Exec(const char* sql) {
+  char* message = nullptr;
+  const int rc = sqlite3_exec(db_, sql, nullptr, nullptr, &message);
+  Status status;
+  if (rc != SQLITE_OK)
+    status = Status(Code::kIo, database_->path() + ": " + sql + ": " +
+                                   (message != nullptr ? message : sqlite3_errstr(rc)));
+  sqlite3_free(message);
+  return status;
+}
+
+Status WalSource::OpenWalFile() {
+  REPLICA_ASSIGN(wal_, OpenFile(database_->wal_path(), O_RDONLY));
+  return Ok();
+}
+
+bool WalSource::Index(WalIndexHeader* header) {
+  for (int attempt = 0; attempt < 1000; attempt++)
+    if (ReadWalIndexHeader(region0_, header)) return true;
+  return false;
+}
+
+void WalSource::SetPosition(const WalPosition& position, bool fresh) {
+  position_ = position;
+  fresh_ = fresh;
+  base_frames_.clear();
+  new_frames_.clear();
+  check_changes_ = false;
+}
+
+Status WalSource::ReadFrameHeader(uint32_t frame, FrameHeader* header) {
+  uint8_t bytes[kFrameHeaderSize];
+  REPLICA_ASSIGN(size_t n, ReadAt(wal_.get(), bytes, sizeof bytes, FrameOffset(frame, page_size_),
+                                  database_->wal_path()));
+  if (n != sizeof bytes) return {Code::kNotFound, "the WAL is shorter"};
+  *header = ParseFrameHeader(bytes);
+  return Ok();
+}
+
+Result<bool> WalSource::Reachable() {
+  if (fresh_) return true;
+  if (position_.salts == WalSalts{}) return false;
+  WalIndexHeader header;
+  if (!Index(&header)) return false;
+  const uint64_t packed = PackPosition(position_.salts, position_.frame);
+  if (header.wal_salts() == position_.salts) {
+    if (position_.frame == 0) return true;
+    FrameHeader frame;
+    if (header.max_frame < position_.frame) return false;
+    if (!ReadFrameHeader(position_.frame, &frame).ok()) return false;
+    return BelongsTo(frame, position_.salts) && frame.checksum[0] == position_.checksum[0] &&
+           frame.checksum[1] == position_.checksum[1];
+  }
+  if (database_->control()->gate_position.load() == packed &&
+      Follows(header.wal_salts(), position_.salts))
+    return header.max_frame != 0 || header.changes == database_->control()->gate_changes.load();
+  REPLICA_ASSIGN(auto journals, database_->RotateJournal());
+  for (const std::string& path : journals) {
+    auto bytes = FileBytes::Open(path);
+    if (!bytes.ok()) return bytes.status();
+    for (uint64_t at = 0; at + kJournalChunkSize <= (*bytes)->size();) {
+      JournalChunk chunk;
+      REPLICA_ASSIGN(std::string head, (*bytes)->Read(at, kJournalChunkSize));
+      if (!DecodeChunk(head, &chunk)) break;
+      if (chunk.gate_position == packed && chunk.first == 1 && Follows(chunk.salts, position_.salts)) return true;
+      if (chunk.salts == position_.salts && chunk.first <= position_.frame + 1 &&
+          chunk.first + chunk.count > position_.frame)
+        return true;
+      at += kJournalChunkSize + chunk.bytes();
+    }
+  }
+  return false;
+}
+
+uint64_t WalSource::Backlog() {
+  WalIndexHeader header;
+  if (!Index(&header)) return 0;
+  const uint64_t frame_size = page_size_ + kFrameHeaderSize;
+  const uint64_t journaled = database_->control()->journal_total.load();
+  if (fresh_ || header.wal_salts() != position_.salts)
+    return journaled + header.max_frame * frame_size;
+  return header.max_frame > position_.frame ? (header.max_frame - position_.frame) * frame_size : 0;
+}
+
+bool WalSource::EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes,
+                         Reading* r) {
+  if (fresh_) {
+    check_changes_ = false;
+  } else {
+    if (!LeadsTo(r->at, salts, gate_position) || !r->open.empty()) return false;
+    check_changes_ = r->at.salts != WalSalts{};
+    start_changes_ = gate_changes;
+  }
+  fresh_ = false;
+  commits_seen_ = 0;
+  commit_frames_ = 0;
+  r->at = {};
+  r->at.salts = salts;
+  r->has_last_commit = false;
+  base_frames_.clear();
+  new_frames_.clear();
+  return true;
+}
+
+// Adds one frame; at the end of a commit, the commit.
+Status WalSource::AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* r) {
+  r->at.frame++;
+  r->at.checksum[0] = header.checksum[0];
+  r->at.checksum[1] = header.checksum[1];
+  new_frames_[header.page] = r->at.frame;
+  r->open.push_back(frame);
+  if (!header.commit()) return Ok();
+
+  Batch& b = r->batch;
+  commit_frames_++;
+  bool repeat = false;
+  // Without SQLITE_IOCAP_POWERSAFE_OVERWRITE SQLite fills the sector by repeating the commit frame (walFrames): the
+  // repeats are no commits. Nor is a commit that changed nothing at all, which looks the same.
+  if (r->open.size() == 1 && r->has_last_commit && !b.frames.empty() &&
+      r->last_commit.page == header.page && r->last_commit.pages_after == header.pages_after) {
+    b.frames.push_back(frame);
+    REPLICA_ASSIGN(const uint8_t* one, b.Page(b.frames.size() - 2, &r->scratch[0]));
+    REPLICA_ASSIGN(const uint8_t* two, b.Page(b.frames.size() - 1, &r->scratch[1]));
+    repeat = std::memcmp(one, two, page_size_) == 0;
+    b.frames.pop_back();
+  }
+  if (!repeat) {
+    BatchCommit commit;
+    commit.first = b.frames.size();
+    commit.count = r->open.size();
+    commit.pages = header.pages_after;
+    auto time = r->times.find(PackPosition(r->at.salts, r->at.frame));
+    commit.time = time != r->times.end() ? time->second : r->last_time;
+    r->last_time = std::max(r->last_time, commit.time);
+    commit.time = r->last_time;
+    b.commits.push_back(commit);
+    b.frames.insert(b.frames.end(), r->open.begin(), r->open.end());
+    commits_seen_++;
+  }
+  r->open.clear();
+  r->last_commit = header;
+  r->has_last_commit = true;
+  b.end = r->at;
+  b.end_changes_known = false;
+  return Ok();
+}
+
+Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) {
+  *whole = false;
+  REPLICA_ASSIGN(UniqueFd opened, OpenFile(path, O_RDONLY));
+  auto fd = std::make_shared<UniqueFd>(std::move(opened));
+  REPLICA_ASSIGN(uint64_t size, FileSize(path));
+  const auto file = static_cast<int32_t>(r->batch.files.size());
+  r->batch.files.emplace_back(path, fd);
+  const uint64_t frame_size = page_size_ + kFrameHeaderSize;
+  std::string piece;
+  for (uint64_t at = 0; at + kJournalChunkSize <= size;) {
+    char head[kJournalChunkSize];
+    JournalChunk chunk;
+    REPLICA_ASSIGN(size_t n, ReadAt(fd->get(), head, sizeof head, at, path));
+    // A process that died while it appended leaves a chunk that is not whole; `durable` never counted on it.
+    if (n != sizeof head || !DecodeChunk({head, sizeof head}, &chunk)) break;
+    if (at + kJournalChunkSize + chunk.bytes() > size || chunk.page_size != page_size_) break;
+    const uint64_t frames_at = at + kJournalChunkSize;
+    at = frames_at + chunk.bytes();
+    if (fresh_ || chunk.salts != r->at.salts) {
+      // An older WAL's chunk is behind us already when it does not start where we stand.
+      if (chunk.first != 1 || !EnterWal(chunk.salts, chunk.gate_position, chunk.gate_changes, r))
+        continue;
+    }
+    const uint32_t last = chunk.first + chunk.count - 1;
+    if (last <= r->at.frame) continue;
+    if (chunk.first > r->at.frame + 1)
+      return Lost(database_->path(), "the journal lacks frames");
+    if (verify_journal_) {
+      // An earlier leader's journal, perhaps of before a crash of the machine: each frame must continue the checksum.
+      uint32_t sum[2] = {r->at.checksum[0], r->at.checksum[1]};
+      bool known = r->at.frame != 0;
+      for (uint32_t i = r->at.frame + 1; i <= last; i++) {
+        piece.resize(frame_size);
+        REPLICA_ASSIGN(size_t got, ReadAt(fd->get(), piece.data(), frame_size,
+                                          frames_at + (i - chunk.first) * frame_size, path));
+        if (got != frame_size) return Lost(database_->path(), "the journal is damaged");
+        const auto* bytes = reinterpret_cast<const uint8_t*>(piece.data());
+        const FrameHeader h = ParseFrameHeader(bytes);
+        if (known && h.salts != WalSalts{}) {
+          uint32_t next[2];
+          FrameChecksum(false, bytes, page_size_, sum, next);
+          if (next[0] != h.checksum[0] || next[1] != h.checksum[1])
+            return Lost(database_->path(), "the journal is damaged");
+        }
+        known = h.salts != WalSalts{};
+        sum[0] = h.checksum[0];
+        sum[1] = h.checksum[1];
+      }
+    }
+    for (uint32_t i = r->at.frame + 1; i <= last; i++) {
+      if (r->Reached()) return Ok();
+      const uint64_t offset = frames_at + (i - chunk.first) * frame_size;
+      uint8_t bytes[kFrameHeaderSize];
+      REPLICA_ASSIGN(size_t got, ReadAt(fd->get(), bytes, sizeof bytes, offset, path));
+      const FrameHeader h = ParseFrameHeader(bytes);
+      if (got != sizeof bytes || !BelongsTo(h, chunk.salts))
+        return Lost(database_->path(), "the journal is damaged");
+      Batch::Frame frame;
+      frame.page = h.page;
+      frame.file = file;
+      frame.offset = offset + kFrameHeaderSize;
+      REPLICA_TRY(AddFrame(h, frame, r));
+    }
+    if (chunk.at_end && r->open.empty()) {
+      r->batch.end_changes = chunk.changes;
+      r->batch.end_changes_known = true;
+    }
+  }
+  *whole = true;
+  return Ok();
+}
+
+Status WalSource::ReadJournals(Reading* r) {
+  REPLICA_ASSIGN(auto journals, database_->RotateJournal());
+  for (const std::string& path : journals) {
+    if (std::find(r->batch.journals.begin(), r->batch.journals.end(), path) !=
+        r->batch.journals.end())
+      continue;
+    bool whole = false;
+    REPLICA_TRY(ReadJournal(path, r, &whole));
+    if (!whole) break;
+    r->batch.journals.push_back(path);
+  }
+  return Ok();
+}
+
+Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
+  const uint64_t frame_size = page_size_ + kFrameHeaderSize;
+  uint32_t last = header.max_frame;
+  if (r->until != nullptr && r->until->SameWal(r->at)) last = std::min(last, r->until->frame);
+  const uint32_t first = r->at.frame + 1;
+  const uint64_t bytes = (last - first + 1) * frame_size;
+  Batch& b = r->batch;
+  const size_t start = b.memory.size();
+  b.memory.resize(start + bytes);
+  auto got = ReadAt(wal_.get(), b.memory.data() + start, bytes, FrameOffset(first, page_size_),
+                    database_->wal_path());
+  if (!got.ok()) return got.status();
+  WalIndexHeader now;
+  const bool same = Index(&now) && now.wal_salts() == r->at.salts;
+  if (!same || *got != bytes) {
+    b.memory.resize(start);
+    if (same) return {Code::kIo, database_->wal_path() + " is shorter than its wal-index says"};
+    return {Code::kUnavailable, "the WAL was restarted while it was read"};
+  }
+  for (uint32_t i = first; i <= last; i++) {
+    const size_t at = start + (i - first) * frame_size;
+    const FrameHeader h = ParseFrameHeader(reinterpret_cast<const uint8_t*>(b.memory.data()) + at);
+    if (!BelongsTo(h, r->at.salts))
+      return {Code::kIo, database_->wal_path() + ": frame " + std::to_string(i) +
+                             " is not what the wal-index says it is"};
+    Batch::Frame frame;
+    frame.page = h.page;
+    frame.offset = at + kFrameHeaderSize;
+    REPLICA_TRY(AddFrame(h, frame, r));
+  }
+  if (last == header.max_frame && r->open.empty()) {
+    b.end_changes = header.changes;
+    b.end_changes_known = true;
+    if (check_changes_) {
+      check_changes_ = false;
+      const uint32_t counted = header.changes - start_changes_;
+      if (counted < commits_seen_ || counted > commit_frames_)
+        return Lost(database_->path(), "SQLite counted " + std::to_string(counted) +
+                                           " commits since the WAL restarted, the WAL holds " +
+                                           std::to_string(commit_frames_));
+    }
+  }
+  return Ok();
+}
+
+Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* until) {
+  Reading r;
+  r.budget = memory_budget;
+  r.until = until;
+  r.at = position_;
+  r.batch.page_size = page_size_;
+  r.batch.end = position_;
+  // What the last Collect brought is the base of this one.
+  for (const auto& [page, frame] : new_frames_) base_frames_[page] = frame;
+  new_frames_.clear();
+  const ControlBlock* c = database_->control();
+  const uint32_t next = c->time_next.load(std::memory_order_acquire);
+  for (uint32_t i = next > kCommitTimes ? next - kCommitTimes : 0; i != next; i++) {
+    const CommitTime& t = c->times[i % kCommitTimes];
+    const uint64_t position = t.position.load(std::memory_order_acquire);
+    r.times[position] = t.time.load(std::memory_order_relaxed);
+  }
+  // A commit of a process without libreplica, or one that fell out of the ring, has the time of the one before it, or
+  // else of now.
+  const int64_t now = SystemClock().WallMicros();
+  r.last_time = 0;
+
+  Status status;
+  for (int attempt = 0; attempt < kLookAgain && !r.Reached(); attempt++) {
+    status = ReadJournals(&r);
+    if (!status.ok() || r.Reached()) break;
+    WalIndexHeader header;
+    if (!Index(&header)) {
+      status = Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
+      break;
+    }
+    if (fresh_ || header.wal_salts() != r.at.salts) {
+      // The gate publishes its journal first, then its position: when the position is not ours, the journal may hold more
+      // than it did a moment ago. Look again before judging.
+      const uint64_t gate = c->gate_position.load(std::memory_order_acquire);
+      const uint32_t changes = c->gate_changes.load(std::memory_order_relaxed);
+      const bool entered = header.max_frame == 0 ? fresh_ || (LeadsTo(r.at, header.wal_salts(), gate) && r.open.empty())
+                                                 : EnterWal(header.wal_salts(), gate, changes, &r);
+      if (!entered) {
+        status = Lost(database_->path(), "the WAL was restarted by a process without libreplica");
+        struct timespec pause = {0, 1000000};
+        nanosleep(&pause, nullptr);
+        continue;
+      }
+    }
+    status = Ok();
+    if (header.max_frame <= r.at.frame || header.wal_salts() != r.at.salts) break;
+    const uint64_t bytes =
+        uint64_t{header.max_frame - r.at.frame} * (page_size_ + kFrameHeaderSize);
+    if (r.batch.memory.size() + bytes > r.budget) {
+      status = database_->JournalFrames(region0_, UINT32_MAX);
+      if (!status.ok()) break;
+      continue;
+    }
+    status = ReadLive(header, &r);
+    if (status.ok()) break;
+    if (status.code() != Code::kUnavailable) break;
+  }
+  verify_journal_ = false;
+  Batch& b = r.batch;
+  for (BatchCommit& commit : b.commits)
+    if (commit.time == 0) commit.time = now;
+  position_ = b.end;
+  // What was read before the trouble is good; the trouble will be met again from the new position, for which the journal
+  // must stay.
+  if (!status.ok() || !r.open.empty()) b.journals.clear();
+  if (!status.ok() && b.empty() && status.code() != Code::kUnavailable) return status;
+  return std::move(b);
+}
+
+Status WalSource::Relieve() {
+  const ControlBlock* c = database_->control();
+  for (int i = 0; i < 64; i++) {
+    WalIndexHeader header;
+    if (c->active.load() == 0 || !Index(&header)) return Ok();
+    const uint64_t durable = c->durable.load(std::memory_order_acquire);
+    const uint64_t end = PackPosition(header.wal_salts(), header.max_frame);
+    const uint32_t from = durable >> 32 == end >> 32 ? static_cast<uint32_t>(durable) : 0;
+    if (header.max_frame < from + kRelieveFrames) return Ok();
+    REPLICA_TRY(database_->JournalFrames(region0_, kRelieveFrames));
+  }
+  return Ok();
+}
+
+void WalSource::Release(const Batch& batch) {
+  database_->AdvanceDurable(PackPosition(batch.end.salts, batch.end.frame));
+  // A journal that cannot be removed is skipped the next time: its frames lie before the position.
+  (void)database_->RemoveJournals(batch.journals);
+}
+
+Status WalSource::ResetJournal(bool drop) {
+  return database_->ResetJournal(PackPosition(position_.salts, position_.frame), drop);
+}
+
+Status WalSource::ReadFilePage(uint32_t page, uint8_t* out) {
+  const int rc = file_->pMethods->xRead(file_, out, static_cast<int>(page_size_),
+                                        int64_t{page - 1} * page_size_);
+  // A short read is filled with zeros (sqlite3_io_methods): a page beyond the file's end reads as zeros.
+  if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ)
+    return SqliteStatus(nullptr, rc, "read page " + std::to_string(page) + " of",
+                        database_->path());
+  return Ok();
+}
+
+bool WalSource::ReadBase(uint32_t page, uint64_t hash, uint8_t* out) {
+  auto found = base_frames_.find(page);
+  if (found != base_frames_.end()) {
+    auto n = ReadAt(wal_.get(), out, page_size_,
+                    FrameOffset(found->second, page_size_) + kFrameHeaderSize,
+                    database_->wal_path());
+    if (n.ok() && *n == page_size_ && PageHash(out, page_size_, page) == hash) return true;
+  }
+  return ReadFilePage(page, out).ok() && PageHash(out, page_size_, page) == hash;
+}
+
+Status WalSource::ReadCurrent(uint32_t page, uint8_t* out) {
+  for (int attempt = 0; attempt < kLookAgain; attempt++) {
+    uint32_t frame = 0;
+    if (auto found = new_frames_.find(page); found != new_frames_.end()) frame = found->second;
+    else if (auto base = base_frames_.find(page); base != base_frames_.end()) frame = base->second;
+    if (frame == 0) return ReadFilePage(page, out);
+    REPLICA_ASSIGN(size_t n, ReadAt(wal_.get(), out, page_size_,
+                                    FrameOffset(frame, page_size_) + kFrameHeaderSize,
+                                    database_->wal_path()));
+    WalIndexHeader header;
+    if (!Index(&header) || header.wal_salts() != position_.salts) {
+      // Restarted: then all of the old WAL is in the database file.
+      return ReadFilePage(page, out);
+    }
+    if (n == page_size_) return Ok();
+  }
+  return {Code::kIo, database_->wal_path() + ": page " + std::to_string(page) + " cannot be read"};
+}
+
+bool WalSource::AtView() const {
+  if (position_.SameWal(view_)) return position_.frame == view_.frame;
+  // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
+  return view_.frame == 0 &&
+         (fresh_ || LeadsTo(position_, view_.salts, database_->control()->gate_position.load()));
+}
+
+Status WalSource::BeginView() {
+  OwnConnectionScope own;
+  REPLICA_TRY(Exec("BEGIN"));
+  Status status = Exec("PRAGMA schema_version");
+  const int mark = HeldReadMark(file_);
+  if (status.ok() && mark < 0)
+    status = Status(Code::kInternal, database_->path() + ": a read transaction without a read mark");
+  view_ = {};
+  view_frames_.clear();
+  view_pages_ = 0;
+  for (int attempt = 0; status.ok(); attempt++) {
+    WalIndexHeader before;
+    WalIndexHeader after;
+    if (attempt == 1000) {
+      status = Status(Code::kUnavailable, database_->path() + ": the wal-index does not settle");
+      break;
+    }
+    if (!Index(&before)) continue;
+    const auto* info = reinterpret_cast<const volatile WalCheckpointInfo*>(
+        static_cast<const volatile uint8_t*>(region0_) + kCheckpointInfoOffset);
+    const uint32_t backfilled = info->backfilled;
+    const uint32_t marked = mark >= 0 ? info->read_mark[mark] : 0;
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (!Index(&after) || before.wal_salts() != after.wal_salts()) continue;
+    // Marks 1…4 keep this WAL from being restarted and cannot be moved while held: the state is the commit at the mark.
+    // Mark 0 keeps the database file from being written: the state is the file, which is all that was backfilled. A
+    // restart may be under way then: between its two stores nBackfill is still that of the old WAL.
+    const uint32_t frame = mark > 0 ? marked : backfilled;
+    if (frame > before.max_frame) continue;
+    view_.salts = before.wal_salts();
+    view_.frame = frame;
+    view_changes_ = before.changes;
+    if (frame == 0) break;
+    FrameHeader h;
+    if (!ReadFrameHeader(frame, &h).ok() || !BelongsTo(h, view_.salts) || !h.commit()) continue;
+    view_.checksum[0] = h.checksum[0];
+    view_.checksum[1] = h.checksum[1];
+    view_pages_ = h.pages_after;
+    break;
+  }
+  if (status.ok() && mark > 0) {
+    for (uint32_t i = 1; i <= view_.frame && status.ok(); i++) {
+      FrameHeader h;
+      status = ReadFrameHeader(i, &h);
+      if (status.ok()) view_frames_[h.page] = i;
+    }
+  }
+  if (status.ok() && view_pages_ == 0) {
+    // The size is in the header of page 1, which no WAL frame overrides here.
+    uint8_t head[100] = {};
+    const int rc = file_->pMethods->xRead(file_, head, sizeof head, 0);
+    if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ)
+      status = SqliteStatus(nullptr, rc, "read the header of", database_->path());
+    view_pages_ = LoadBig32(head + 28);
+    sqlite3_int64 size = 0;
+    file_->pMethods->xFileSize(file_, &size);
+    // https://sqlite.org/fileformat2.html 1.3.7: the in-header size counts only when both counters agree.
+    if (LoadBig32(head + 24) != LoadBig32(head + 92) || view_pages_ == 0)
+      view_pages_ = static_cast<uint32_t>(size / page_size_);
+    if (status.ok() && view_pages_ == 0)
+      status = Status(Code::kUnavailable, database_->path() + " is empty: there is nothing to replicate yet");
+  }
+  if (!status.ok()) EndView();
+  return status;
+}
+
+void WalSource::EndView() {
+  OwnConnectionScope own;
+  (void)Exec("ROLLBACK");
+  view_frames_.clear();
+}
+
+Status WalSource::ReadView(uint32_t page, uint8_t* out) {
+  auto found = view_frames_.find(page);
+  if (found == view_frames_.end()) return ReadFilePage(page, out);
+  REPLICA_ASSIGN(size_t n, ReadAt(wal_.get(), out, page_size_,
+                                  FrameOffset(found->second, page_size_) + kFrameHeaderSize,
+                                  database_->wal_path()));
+  if (n != page_size_)
+    return {Code::kIo, database_->wal_path() + " became shorter under a read mark"};
+  return Ok();
+}
+
+}  // namespace replica

@@ -1,0 +1,98 @@
+// The leader's own view of a database: a real SQLite connection, plus reads of its WAL by position.
+//
+// Opened and used by the leader's thread only. The connection holds SHARED on the database file as any WAL connection
+// does, so the WAL is not deleted under it; it takes a read mark only during a view.
+#ifndef LIBREPLICA_VFS_WAL_SOURCE_H_
+#define LIBREPLICA_VFS_WAL_SOURCE_H_
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "uploader/source.h"
+#include "vfs/database.h"
+#include "vfs/sqlite_api.h"
+
+namespace replica {
+
+class WalSource : public Source {
+ public:
+  // Opens the connection. kUnsupported when the database is not in WAL mode.
+  static Result<std::unique_ptr<WalSource>> Open(std::shared_ptr<Database> database);
+  ~WalSource() override;
+  WalSource(const WalSource&) = delete;
+  WalSource& operator=(const WalSource&) = delete;
+
+  void SetPosition(const WalPosition& position, bool fresh) override;
+  Result<bool> Reachable() override;
+  uint64_t Backlog() override;
+  Result<Batch> Collect(uint64_t memory_budget, const WalPosition* until) override;
+  Status Relieve() override;
+  void Release(const Batch& batch) override;
+  Status ResetJournal(bool drop) override;
+  bool ReadBase(uint32_t page, uint64_t hash, uint8_t* out) override;
+  Status ReadCurrent(uint32_t page, uint8_t* out) override;
+  Status BeginView() override;
+  void EndView() override;
+  bool AtView() const override;
+  const WalPosition& view_position() const override { return view_; }
+  uint32_t view_pages() const override { return view_pages_; }
+  uint32_t view_changes() const override { return view_changes_; }
+  uint32_t page_size() const override { return page_size_; }
+  Status ReadView(uint32_t page, uint8_t* out) override;
+
+  // A consistent copy of the wal-index header; false when there is none yet.
+  bool Index(WalIndexHeader* header);
+  // The position as it is now.
+  const WalPosition& position() const { return position_; }
+
+  // Frames the WAL may hold beyond the journal before Relieve copies them.
+  static constexpr uint32_t kRelieveFrames = 256;
+
+ private:
+  // Frames read but not yet closed by a commit, and what belongs to the batch as a whole.
+  struct Reading;
+
+  explicit WalSource(std::shared_ptr<Database> database);
+  Status OpenWalFile();
+  Status ReadFrameHeader(uint32_t frame, FrameHeader* header);
+  Status ReadJournals(Reading* reading);
+  Status ReadJournal(const std::string& path, Reading* reading, bool* whole);
+  // kUnavailable: the WAL was restarted meanwhile, look again.
+  Status ReadLive(const WalIndexHeader& header, Reading* reading);
+  Status AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* reading);
+  bool EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes,
+                Reading* reading);
+  Status ReadFilePage(uint32_t page, uint8_t* out);
+  Status Exec(const char* sql);
+
+  const std::shared_ptr<Database> database_;
+  sqlite3* db_ = nullptr;
+  sqlite3_file* file_ = nullptr;  // of db_
+  const volatile void* region0_ = nullptr;
+  UniqueFd wal_;  // the -wal, which exists as long as db_ is open
+  uint32_t page_size_ = 0;
+
+  WalPosition position_;
+  bool fresh_ = false;
+  bool verify_journal_ = true;  // until the first Collect: journals of an earlier leader are not trusted
+  // Last frame of each page in the WAL of position_, up to the position before the last Collect; and of the last Collect.
+  std::unordered_map<uint32_t, uint32_t> base_frames_;
+  std::unordered_map<uint32_t, uint32_t> new_frames_;
+  // Commits since the WAL of position_ began, against SQLite's own count: proof that no foreign commit was lost at the
+  // restart. Checked once a WAL.
+  bool check_changes_ = false;
+  uint32_t start_changes_ = 0;
+  uint64_t commits_seen_ = 0;   // padding and empty repeats not counted
+  uint64_t commit_frames_ = 0;  // all frames marked as commits
+
+  WalPosition view_;
+  uint32_t view_pages_ = 0;
+  uint32_t view_changes_ = 0;
+  std::unordered_map<uint32_t, uint32_t> view_frames_;
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_VFS_WAL_SOURCE_H_
