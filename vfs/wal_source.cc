@@ -16,8 +16,6 @@ namespace replica {
 namespace {
 
 constexpr int kLookAgain = 20;
-// Restarts in a row without a commit between them that count as one succession of WALs.
-constexpr uint32_t kMostRestarts = 16;
 // The part of a journal file that is read at once.
 constexpr uint64_t kJournalPiece = 4 << 20;
 
@@ -33,18 +31,12 @@ bool BelongsTo(const FrameHeader& frame, const WalSalts& salts) {
   return frame.page != 0 && (frame.salts == salts || frame.salts == WalSalts{});
 }
 
-// True when a WAL with the salts `later` came from one with `earlier` by restarts. Each adds 1 to salt-1 (walRestartHdr;
-// an empty WAL that is truncated counts too), while a WAL that was deleted and made anew begins at random.
-bool Follows(const WalSalts& later, const WalSalts& earlier) {
-  const uint32_t restarts = LoadBig32(later.data()) - LoadBig32(earlier.data());
-  return restarts >= 1 && restarts <= kMostRestarts;
-}
-
-// True when `position` is the end of its WAL and the WAL with `salts` came next: the last restart gate was passed there.
-// A database whose WAL file is still empty has no salts; the first commit draws them (walFrames), without a gate.
-bool LeadsTo(const WalPosition& position, const WalSalts& salts, uint64_t gate) {
+// True when `position` is the end of its WAL as the last restart gate saw it. Salts do not tell succession: a connection
+// that has not checkpointed yet draws new ones at random for the WAL it begins (walFrames, nCkpt). SQLite's count of
+// commits does, and is compared in CheckChanges. A database whose WAL is still empty has no salts and passed no gate.
+bool LeadsOn(const WalPosition& position, uint64_t gate) {
   if (position.salts == WalSalts{} && position.frame == 0) return true;
-  return gate == PackPosition(position.salts, position.frame) && Follows(salts, position.salts);
+  return gate == PackPosition(position.salts, position.frame);
 }
 
 Status Lost(const std::string& path, const std::string& why) {
@@ -173,8 +165,7 @@ Result<bool> WalSource::Reachable() {
     return BelongsTo(frame, position_.salts) && frame.checksum[0] == position_.checksum[0] &&
            frame.checksum[1] == position_.checksum[1];
   }
-  if (database_->control()->gate_position.load() == packed &&
-      Follows(header.wal_salts(), position_.salts))
+  if (database_->control()->gate_position.load() == packed)
     return header.max_frame != 0 || header.changes == database_->control()->gate_changes.load();
   REPLICA_ASSIGN(auto journals, database_->RotateJournal());
   for (const std::string& path : journals) {
@@ -184,7 +175,7 @@ Result<bool> WalSource::Reachable() {
       JournalChunk chunk;
       REPLICA_ASSIGN(std::string head, (*bytes)->Read(at, kJournalChunkSize));
       if (!DecodeChunk(head, &chunk)) break;
-      if (chunk.gate_position == packed && chunk.first == 1 && Follows(chunk.salts, position_.salts)) return true;
+      if (chunk.gate_position == packed && chunk.first == 1) return true;
       if (chunk.salts == position_.salts && chunk.first <= position_.frame + 1 &&
           chunk.first + chunk.count > position_.frame)
         return true;
@@ -209,7 +200,7 @@ bool WalSource::EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t
   if (fresh_) {
     check_changes_ = false;
   } else {
-    if (!LeadsTo(r->at, salts, gate_position) || !r->open.empty()) return false;
+    if (!LeadsOn(r->at, gate_position) || !r->open.empty()) return false;
     check_changes_ = r->at.salts != WalSalts{};
     start_changes_ = gate_changes;
   }
@@ -333,6 +324,7 @@ Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) 
     if (chunk.at_end && r->open.empty()) {
       r->batch.end_changes = chunk.changes;
       r->batch.end_changes_known = true;
+      REPLICA_TRY(CheckChanges(chunk.changes));
     }
   }
   *whole = true;
@@ -386,16 +378,20 @@ Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
   if (last == header.max_frame && r->open.empty()) {
     b.end_changes = header.changes;
     b.end_changes_known = true;
-    if (check_changes_) {
-      check_changes_ = false;
-      const uint32_t counted = header.changes - start_changes_;
-      if (counted < commits_seen_ || counted > commit_frames_)
-        return Lost(database_->path(), "SQLite counted " + std::to_string(counted) +
-                                           " commits since the WAL restarted, the WAL holds " +
-                                           std::to_string(commit_frames_));
-    }
+    return CheckChanges(header.changes);
   }
   return Ok();
+}
+
+// Commits in this WAL so far against SQLite's own count: a difference means commits that a foreign process wrote behind the
+// last gate, or another life of the wal-index.
+Status WalSource::CheckChanges(uint32_t changes) {
+  if (!check_changes_) return Ok();
+  check_changes_ = false;
+  const uint32_t counted = changes - start_changes_;
+  if (counted >= commits_seen_ && counted <= commit_frames_) return Ok();
+  return Lost(database_->path(), "SQLite counted " + std::to_string(counted) + " commits since the WAL restarted, the WAL holds " +
+                                     std::to_string(commit_frames_));
 }
 
 Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* until) {
@@ -434,10 +430,18 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
       // than it did a moment ago. Look again before judging.
       const uint64_t gate = c->gate_position.load(std::memory_order_acquire);
       const uint32_t changes = c->gate_changes.load(std::memory_order_relaxed);
-      const bool entered = header.max_frame == 0 ? fresh_ || (LeadsTo(r.at, header.wal_salts(), gate) && r.open.empty())
+      const bool entered = header.max_frame == 0 ? fresh_ || (LeadsOn(r.at, gate) && r.open.empty() &&
+                                                                       (r.at.salts == WalSalts{} || header.changes == changes))
                                                  : EnterWal(header.wal_salts(), gate, changes, &r);
       if (!entered) {
-        status = Lost(database_->path(), "the WAL was restarted by a process without libreplica");
+        auto place = [](uint64_t packed) {
+          return Hex16(packed).substr(0, 8) + "/" + std::to_string(static_cast<uint32_t>(packed));
+        };
+        status = Lost(database_->path(),
+                      "the WAL was restarted by a process without libreplica: captured to " +
+                          place(PackPosition(r.at.salts, r.at.frame)) + ", the WAL is at " +
+                          place(PackPosition(header.wal_salts(), header.max_frame)) + ", the last restart seen was at " +
+                          place(gate));
         struct timespec pause = {0, 1000000};
         nanosleep(&pause, nullptr);
         continue;
@@ -536,7 +540,7 @@ bool WalSource::AtView() const {
   if (position_.SameWal(view_)) return position_.frame == view_.frame;
   // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
   return view_.frame == 0 &&
-         (fresh_ || LeadsTo(position_, view_.salts, database_->control()->gate_position.load()));
+         (fresh_ || LeadsOn(position_, database_->control()->gate_position.load()));
 }
 
 Status WalSource::BeginView() {

@@ -64,6 +64,7 @@ class WalSource : public Source {
   Status AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* reading);
   bool EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes,
                 Reading* reading);
+  Status CheckChanges(uint32_t changes);
   Status ReadFilePage(uint32_t page, uint8_t* out);
   Status Exec(const char* sql);
 
