@@ -1,4 +1,4 @@
-// Turns what was captured into segments: a batch of commits into a log segment, a read view into a snapshot or a resync.
+// Turns what was captured into segments: a batch of commits into a log segment, a read view into a resync.
 //
 // Each brings the page table along to the state that its segment ends with. Between the table's Begin and Commit, so that
 // the caller can roll it back on error. Leader's thread only.
@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/status.h"
 #include "uploader/batch.h"
@@ -22,16 +24,50 @@ struct EncodeOptions {
   bool prefix = true;                    // code pages against their previous versions
 };
 
-// `header` needs page size, ids, writer, sequence and min_txid; kind and flags are set here. `now`: wall clock, µs.
-Result<EncodedSegment> EncodeBatch(const Batch& batch, Source* source, SegmentHeader header,
-                                   int64_t now, const EncodeOptions& options,
-                                   const std::string& path, PageTable* table);
+// A batch on its way into a log segment, in two steps: Prepare hashes it and brings the page table along (memory speed), Write
+// compresses. A read view can end between them.
+class BatchEncoder {
+ public:
+  // `batch`, `source` and `table` outlive it. `header` needs page size, ids, writer, sequence and min_txid; kind and flags
+  // are set here. `now`: wall clock, µs.
+  BatchEncoder(const Batch& batch, Source* source, PageTable* table, const SegmentHeader& header, int64_t now,
+               const EncodeOptions& options);
 
-// Every page of the source's view. When `table` has pages it is the expected content and any difference is an error
-// (kCorrupt: the database file is not what its commits made it); else it is filled.
-Result<EncodedSegment> EncodeSnapshot(Source* source, SegmentHeader header, int64_t now,
-                                      const EncodeOptions& options, const std::string& path,
-                                      PageTable* table);
+  Status Prepare();
+  Result<EncodedSegment> Write(const std::string& path);
+  uint64_t max_txid() const { return trailer_.max_txid; }
+
+ private:
+  // One version of a page: where its bytes are and which commit made it.
+  struct Version {
+    uint32_t page;
+    uint32_t commit;
+    uint64_t frame;  // index into the batch's frames; from batch.frames.size() on: into the added pages
+    uint64_t hash;
+  };
+
+  Result<const uint8_t*> Page(uint64_t frame);
+  Status GatherVersions();
+  Status AddNewPages(uint32_t commit, uint32_t first, uint32_t last, uint64_t* added);
+  void NoteBases();
+  Status HashAll();
+  Status HashFolded();
+  Status Hash(Version* version);
+
+  const Batch& batch_;
+  Source* const source_;
+  PageTable* const table_;
+  const EncodeOptions options_;
+  const uint32_t size_;
+  const bool folded_;
+  SegmentHeader header_;
+  SegmentTrailer trailer_;
+  std::vector<CommitEntry> commits_;
+  std::vector<Version> versions_;
+  std::vector<std::pair<uint32_t, uint64_t>> bases_;  // pages and their hashes before the batch
+  std::string added_;                                 // pages that commits added without writing them
+  std::string scratch_;
+};
 
 // The pages of the view that differ from `table`, as one folded log segment of one TXID. Null size (0) when nothing differs.
 Result<EncodedSegment> EncodeDifference(Source* source, SegmentHeader header, uint64_t checksum_before,

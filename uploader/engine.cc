@@ -17,6 +17,9 @@ constexpr int64_t kLongestBackoff = 30000000;    // µs
 constexpr uint64_t kLeastSpool = 256ULL << 20;   // bytes
 constexpr uint64_t kLeastLogForSnapshot = 1 << 20;
 constexpr uint64_t kLargestPut = 5ULL << 30;     // S3's limit for one PUT
+// A snapshot's copy is frozen in a read view when so few of its pages are left, or after so many rounds.
+constexpr uint32_t kFewPages = 512;
+constexpr int kMostRounds = 8;
 constexpr uint32_t kWakeFrames = 256;            // frames a gathering leader lets commits write before they wake it
 
 // Errors that only a person can mend: tried again, but slowly.
@@ -173,8 +176,7 @@ Status Engine::Stream() {
     // The difference is taken against what the replica is known to hold.
     if (queue_.empty() && !log_in_flight_) REPLICA_TRY(Resync());
   } else {
-    if (control_->snapshot_wanted.load() != control_->snapshot_done.load() || SnapshotDue())
-      REPLICA_TRY(MakeSnapshot());
+    REPLICA_TRY(SnapshotStep());
     if (control_->mark_wanted.load() != control_->mark_done.load()) REPLICA_TRY(Mark());
     const bool urgent = control_->sync_wanted.load() != captured_ticket_ || Stopping();
     const uint64_t backlog = source_->Backlog();
@@ -191,7 +193,7 @@ Status Engine::Stream() {
   return Ok();
 }
 
-Status Engine::Capture(const WalPosition* until) {
+Status Engine::Capture(const WalPosition* until, const std::function<Status()>& between) {
   // Read before the frames: commits that a request follows are in the WAL by now.
   const uint64_t ticket = control_->sync_wanted.load(std::memory_order_seq_cst);
   auto batch = source_->Collect(options_.encode.fold_above, until);
@@ -203,29 +205,40 @@ Status Engine::Capture(const WalPosition* until) {
   if (batch->empty()) {
     captured_ticket_ = ticket;
     Acknowledge();
-    return Ok();
+    return between ? between() : Ok();
   }
   const EngineState before = state_;
   SegmentHeader header = Header();
   header.sequence = state_.sequence + 1;
   header.min_txid = state_.txid + 1;
   table_.Begin();
-  auto encoded = EncodeBatch(*batch, source_, header, clock_.WallMicros(), options_.encode,
-                             SpoolPath(header.sequence), &table_);
-  Status status = encoded.status();
+  BatchEncoder encoder(*batch, source_, &table_, header, clock_.WallMicros(), options_.encode);
+  Status status = encoder.Prepare();
   if (status.ok()) {
-    state_.txid = encoded->segment.trailer.max_txid;
+    state_.txid = encoder.max_txid();
     state_.sequence = header.sequence;
     state_.checksum = table_.checksum();
     state_.wal = batch->end;
     state_.stamp = {};
+  }
+  // What `between` meets is reported after the batch is safe.
+  Status between_status;
+  if (status.ok() && between) between_status = between();
+  EncodedSegment encoded;
+  if (status.ok()) {
+    auto written = encoder.Write(SpoolPath(header.sequence));
+    status = written.status();
+    if (status.ok()) encoded = std::move(*written);
+  }
+  if (status.ok()) {
     status = Save(table_.Changed());
-    if (!status.ok()) (void)RemoveFile(encoded->path);
+    if (!status.ok()) (void)RemoveFile(encoded.path);
   }
   if (!status.ok()) {
     table_.Rollback();
     state_ = before;
     source_->SetPosition(state_.wal, false);
+    builder_.reset();  // it may be frozen at a state that is taken back
     return status;
   }
   table_.Commit();
@@ -233,13 +246,13 @@ Status Engine::Capture(const WalPosition* until) {
   captured_ticket_ = ticket;
   control_->bytes_raw.fetch_add(batch->raw_bytes());
   if (batch->end_changes_known) control_->captured_changes.store(batch->end_changes);
-  control_->spool_bytes.fetch_add(encoded->size);
+  control_->spool_bytes.fetch_add(encoded.size);
   Pending pending;
   pending.first_commit = batch->commits.front().time;
-  pending.encoded = std::move(*encoded);
+  pending.encoded = std::move(encoded);
   queue_.push_back(std::move(pending));
   PublishPosition();
-  return Ok();
+  return between_status;
 }
 
 Status Engine::WithView(const std::function<Status()>& body) {
@@ -316,50 +329,84 @@ Status Engine::NotAtView() const {
 }
 
 bool Engine::SnapshotDue() const {
-  if (snapshot_ || state_.snapshot_txid == state_.txid) return false;
+  if (snapshot_ || builder_ || state_.snapshot_txid == state_.txid) return false;
   if (state_.snapshot_txid == 0) return true;
   if (queue_.size() > 1 || attempts_ > 0) return false;  // catching up comes first
   return state_.log_bytes > std::max(state_.snapshot_bytes, kLeastLogForSnapshot) ||
          clock_.WallMicros() - state_.snapshot_time > options_.snapshot_interval;
 }
 
-Status Engine::MakeSnapshot() {
-  const uint32_t ticket = control_->snapshot_wanted.load();
+// One slice of the work on a snapshot, begun when one is due or asked for.
+Status Engine::SnapshotStep() {
+  const uint32_t wanted = control_->snapshot_wanted.load();
   if (snapshot_) return Ok();  // one is on its way; the next request is met after it
-  if (state_.snapshot_txid == state_.txid && source_->Backlog() == 0) {
-    control_->snapshot_done.store(ticket);
-    NotifyWaiters(control_);
+  if (builder_ == nullptr) {
+    if (wanted == control_->snapshot_done.load() && !SnapshotDue()) return Ok();
+    REPLICA_TRY(Capture(nullptr));
+    if (needs_resync_) return Ok();
+    snapshot_ticket_ = wanted;
+    if (state_.snapshot_txid == state_.txid) {
+      control_->snapshot_done.store(wanted);
+      NotifyWaiters(control_);
+      return Ok();
+    }
+    REPLICA_ASSIGN(builder_, SnapshotBuilder::Create(source_, place_.folder + "/spool/snapshot", state_.page_size));
+  }
+  if (!builder_->frozen()) {
+    REPLICA_ASSIGN(bool round_over, builder_->CopySlice(table_));
+    if (!round_over) return Ok();
+    REPLICA_TRY(Capture(nullptr));
+    if (needs_resync_ || (builder_->Differing(table_) > kFewPages && builder_->rounds() < kMostRounds)) return Ok();
+    return FreezeSnapshot();
+  }
+  REPLICA_ASSIGN(bool done, builder_->EncodeSlice());
+  if (!done) return Ok();
+  REPLICA_ASSIGN(EncodedSegment encoded, builder_->Finish());
+  builder_.reset();
+  if (encoded.size > kLargestPut) {
+    (void)RemoveFile(encoded.path);
+    return {Code::kUnsupported, place_.database + ": the snapshot is larger than the 5 GiB that one PUT may have"};
+  }
+  events_.Add("snapshot", "TXID " + std::to_string(encoded.segment.trailer.max_txid) + ", " +
+                              std::to_string(encoded.size) + " bytes");
+  encoded.segment.versions = {};  // nothing needs them any more
+  encoded.segment.blocks = {};
+  snapshot_ = std::move(encoded);
+  return Ok();
+}
+
+// The view lasts for as long as hashing the last commits and copying the last pages takes; they are compressed after it.
+Status Engine::FreezeSnapshot() {
+  REPLICA_TRY(source_->BeginView());
+  bool open = true;
+  const WalPosition view = source_->view_position();
+  auto freeze = [&]() -> Status {
+    Status status;
+    if (!source_->AtView()) status = NotAtView();
+    if (status.ok()) {
+      SegmentHeader header = Header();
+      header.sequence = state_.sequence;
+      header.min_txid = state_.txid;
+      SegmentTrailer trailer;
+      trailer.max_txid = state_.txid;
+      trailer.created = clock_.WallMicros();
+      trailer.wal = view;
+      status = builder_->Freeze(table_, header, trailer, options_.encode.level);
+    }
+    source_->EndView();
+    open = false;
+    return status;
+  };
+  Status status = Capture(&view, freeze);
+  if (open) source_->EndView();
+  if (status.code() == Code::kCorrupt) {
+    LoseTrack(status.message());
     return Ok();
   }
-  return WithView([&]() -> Status {
-    const WalPosition view = source_->view_position();
-    REPLICA_TRY(Capture(&view));
-    if (needs_resync_) return Ok();
-    if (!source_->AtView()) return NotAtView();
-    SegmentHeader header = Header();
-    header.sequence = state_.sequence;
-    header.min_txid = state_.txid;
-    auto encoded = EncodeSnapshot(source_, header, clock_.WallMicros(), options_.encode,
-                                  place_.folder + "/spool/snapshot-" + Hex16(state_.txid), &table_);
-    if (!encoded.ok()) {
-      if (encoded.status().code() == Code::kCorrupt) {
-        LoseTrack(encoded.status().message());
-        return Ok();
-      }
-      return encoded.status();
-    }
-    if (encoded->size > kLargestPut) {
-      (void)RemoveFile(encoded->path);
-      return {Code::kUnsupported, place_.database + ": the snapshot is larger than the 5 GiB that one PUT may have"};
-    }
-    events_.Add("snapshot", "TXID " + std::to_string(state_.txid) + ", " +
-                                std::to_string(encoded->size) + " bytes");
-    snapshot_ = std::move(*encoded);
-    snapshot_ticket_ = ticket;
-    snapshot_log_bytes_ = state_.log_bytes;
-    for (const Pending& pending : queue_) snapshot_log_bytes_ += pending.encoded.size;
-    return Ok();
-  });
+  if (!status.ok() || needs_resync_) return status;
+  snapshot_log_bytes_ = state_.log_bytes;
+  for (const Pending& pending : queue_) snapshot_log_bytes_ += pending.encoded.size;
+  return Ok();
 }
 
 // Ends a segment at a state of the database that is read back in full: the independent half of a verify.
@@ -387,6 +434,7 @@ void Engine::LoseTrack(const std::string& why) {
   if (!needs_resync_) events_.Add("resync", "needed: " + why);
   needs_resync_ = true;
   resync_reason_ = why;
+  builder_.reset();
 }
 
 void Engine::CheckBound() {
@@ -610,7 +658,7 @@ void Engine::Backoff(const Status& status, int* attempts, int64_t* retry_at) {
 bool Engine::Drained() const {
   if (fenced_ || (!error_.ok() && NeedsPerson(error_))) return true;  // more time would not help
   if (!attached_) return false;
-  return queue_.empty() && !log_in_flight_ && !snapshot_ && !needs_resync_ && state_.snapshot_txid != 0 &&
+  return queue_.empty() && !log_in_flight_ && !snapshot_ && (!builder_ || state_.snapshot_txid != 0) && !needs_resync_ && state_.snapshot_txid != 0 &&
          source_->Backlog() == 0;
 }
 
@@ -634,6 +682,7 @@ void Engine::Sleep() {
       until(needs_resync_ ? now : next_turn_);
     }
   }
+  if (streaming && builder_ && !resting) return;
   if (wait <= 0 || (Stopping() && Drained())) return;
   // Idle: any commit wakes. Gathering: the timer or the PUT's end will, so commits need not, unless the WAL fills up.
   uint64_t wake_at = kWakeAtAnyCommit;
@@ -651,6 +700,7 @@ void Engine::Sleep() {
   const bool asked = streaming && !resting && !needs_resync_ &&
                      ((control_->sync_wanted.load() != captured_ticket_ && queue_.empty() && !log_in_flight_) ||
                       (control_->snapshot_wanted.load() != control_->snapshot_done.load() && !snapshot_) ||
+                      SnapshotDue() ||
                       control_->mark_wanted.load() != control_->mark_done.load());
   if (!commit && !asked && mailbox_->Empty()) FutexWait(&control_->wake_word, word, wait);
   control_->wake_at.store(kWakeNever, std::memory_order_seq_cst);

@@ -23,6 +23,7 @@
 #include "uploader/event_log.h"
 #include "uploader/page_table.h"
 #include "uploader/replica.h"
+#include "uploader/snapshot.h"
 #include "uploader/source.h"
 #include "uploader/state.h"
 #include "uploader/store.h"
@@ -85,9 +86,11 @@ class Engine {
 
   // --- streaming
   Status Stream();
-  Status Capture(const WalPosition* until);
+  // Captures all commits, or those up to `until`; between hashing and compressing it calls `between` (may be empty).
+  Status Capture(const WalPosition* until, const std::function<Status()>& between = {});
   Status Resync();
-  Status MakeSnapshot();
+  Status SnapshotStep();
+  Status FreezeSnapshot();
   Status Mark();
   Status WithView(const std::function<Status()>& body);
   bool SnapshotDue() const;
@@ -136,7 +139,8 @@ class Engine {
   std::string resync_reason_;
   std::deque<Pending> queue_;  // log segments captured and not acknowledged, in order
   bool log_in_flight_ = false;
-  std::optional<EncodedSegment> snapshot_;  // made and not acknowledged
+  std::unique_ptr<SnapshotBuilder> builder_;  // a snapshot that is being made
+  std::optional<EncodedSegment> snapshot_;    // made and not acknowledged
   bool snapshot_in_flight_ = false;
   uint64_t snapshot_log_bytes_ = 0;  // log_bytes when it was made
   uint32_t snapshot_ticket_ = 0;     // requests that it answers

@@ -12,6 +12,7 @@ Status Engine::Attach() {
   queue_.clear();
   log_in_flight_ = false;
   snapshot_.reset();
+  builder_.reset();
   needs_resync_ = false;
   fenced_ = false;
   bool table_valid = false;
@@ -237,19 +238,11 @@ Status Engine::NewGeneration() {
   fresh.url = store_->url();
   const uint64_t ticket = control_->sync_wanted.load(std::memory_order_seq_cst);
   REPLICA_TRY(WithView([&]() -> Status {
-    PageTable table(fresh.page_size);
-    SegmentHeader header;
-    header.page_size = fresh.page_size;
-    header.database = fresh.database;
-    header.generation = fresh.generation;
-    header.writer = fresh.writer;
-    header.min_txid = 1;
+    REPLICA_ASSIGN(PageTable table, ScanView(source_));
     REPLICA_ASSIGN(auto names, ListFiles(place_.folder + "/spool"));
     for (const std::string& name : names)
       if (name.rfind("journal-", 0) != 0) REPLICA_TRY(RemoveFile(place_.folder + "/spool/" + name));
     control_->spool_bytes.store(0);
-    REPLICA_ASSIGN(snapshot_, EncodeSnapshot(source_, header, clock_.WallMicros(), options_.encode,
-                                             place_.folder + "/spool/snapshot-" + Hex16(1), &table));
     fresh.checksum = table.checksum();
     fresh.wal = source_->view_position();
     REPLICA_TRY(state_file_.SaveAll(&fresh, table));
@@ -265,11 +258,8 @@ Status Engine::NewGeneration() {
   needs_resync_ = false;
   attached_ = true;
   captured_ticket_ = ticket;
-  snapshot_ticket_ = control_->snapshot_wanted.load();
-  snapshot_log_bytes_ = 0;
   control_->acknowledged_txid.store(0);
-  events_.Add("generation", HexEncode(generation) + " begins with a snapshot of " +
-                                std::to_string(table_.pages()) + " pages");
+  events_.Add("generation", HexEncode(generation) + " begins with " + std::to_string(table_.pages()) + " pages");
   PublishPosition();
   return Ok();
 }

@@ -39,6 +39,8 @@ class Source {
   // The page as it was at the position before the last Collect, if it can be found where `hash` is its page hash: false
   // when it cannot.
   virtual bool ReadBase(uint32_t page, uint64_t hash, uint8_t* out) = 0;
+  // The page as it is at the position, if it can be found where `hash` is its page hash.
+  virtual bool ReadNewest(uint32_t page, uint64_t hash, uint8_t* out) = 0;
   // The page as SQLite would read it now.
   virtual Status ReadCurrent(uint32_t page, uint8_t* out) = 0;
 

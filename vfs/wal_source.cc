@@ -139,6 +139,7 @@ void WalSource::SetPosition(const WalPosition& position, bool fresh) {
   fresh_ = fresh;
   base_frames_.clear();
   new_frames_.clear();
+  new_frames_salts_ = position.salts;
   check_changes_ = false;
 }
 
@@ -212,6 +213,7 @@ bool WalSource::EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t
   r->has_last_commit = false;
   base_frames_.clear();
   new_frames_.clear();
+  new_frames_salts_ = salts;
   return true;
 }
 
@@ -506,34 +508,33 @@ Status WalSource::ReadFilePage(uint32_t page, uint8_t* out) {
   return Ok();
 }
 
+bool WalSource::ReadFramePage(uint32_t frame, uint8_t* out) {
+  auto n = ReadAt(wal_.get(), out, page_size_, FrameOffset(frame, page_size_) + kFrameHeaderSize, database_->wal_path());
+  return n.ok() && *n == page_size_;
+}
+
 bool WalSource::ReadBase(uint32_t page, uint64_t hash, uint8_t* out) {
   auto found = base_frames_.find(page);
-  if (found != base_frames_.end()) {
-    auto n = ReadAt(wal_.get(), out, page_size_,
-                    FrameOffset(found->second, page_size_) + kFrameHeaderSize,
-                    database_->wal_path());
-    if (n.ok() && *n == page_size_ && PageHash(out, page_size_, page) == hash) return true;
-  }
+  if (found != base_frames_.end() && ReadFramePage(found->second, out) && PageHash(out, page_size_, page) == hash)
+    return true;
   return ReadFilePage(page, out).ok() && PageHash(out, page_size_, page) == hash;
 }
 
+bool WalSource::ReadNewest(uint32_t page, uint64_t hash, uint8_t* out) {
+  auto found = new_frames_.find(page);
+  if (found != new_frames_.end() && ReadFramePage(found->second, out) && PageHash(out, page_size_, page) == hash)
+    return true;
+  return ReadBase(page, hash, out);
+}
+
 Status WalSource::ReadCurrent(uint32_t page, uint8_t* out) {
-  for (int attempt = 0; attempt < kLookAgain; attempt++) {
-    uint32_t frame = 0;
-    if (auto found = new_frames_.find(page); found != new_frames_.end()) frame = found->second;
-    else if (auto base = base_frames_.find(page); base != base_frames_.end()) frame = base->second;
-    if (frame == 0) return ReadFilePage(page, out);
-    REPLICA_ASSIGN(size_t n, ReadAt(wal_.get(), out, page_size_,
-                                    FrameOffset(frame, page_size_) + kFrameHeaderSize,
-                                    database_->wal_path()));
-    WalIndexHeader header;
-    if (!Index(&header) || header.wal_salts() != position_.salts) {
-      // Restarted: then all of the old WAL is in the database file.
-      return ReadFilePage(page, out);
-    }
-    if (n == page_size_) return Ok();
-  }
-  return {Code::kIo, database_->wal_path() + ": page " + std::to_string(page) + " cannot be read"};
+  uint32_t frame = 0;
+  if (auto found = new_frames_.find(page); found != new_frames_.end()) frame = found->second;
+  else if (auto base = base_frames_.find(page); base != base_frames_.end()) frame = base->second;
+  WalIndexHeader header;
+  // Of a WAL that was restarted since, all is in the database file.
+  if (frame != 0 && ReadFramePage(frame, out) && Index(&header) && header.wal_salts() == new_frames_salts_) return Ok();
+  return ReadFilePage(page, out);
 }
 
 bool WalSource::AtView() const {

@@ -32,6 +32,7 @@ class WalSource : public Source {
   void Release(const Batch& batch) override;
   Status ResetJournal(bool drop) override;
   bool ReadBase(uint32_t page, uint64_t hash, uint8_t* out) override;
+  bool ReadNewest(uint32_t page, uint64_t hash, uint8_t* out) override;
   Status ReadCurrent(uint32_t page, uint8_t* out) override;
   Status BeginView() override;
   void EndView() override;
@@ -65,6 +66,7 @@ class WalSource : public Source {
   bool EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes,
                 Reading* reading);
   Status CheckChanges(uint32_t changes);
+  bool ReadFramePage(uint32_t frame, uint8_t* out);
   Status ReadFilePage(uint32_t page, uint8_t* out);
   Status Exec(const char* sql);
 
@@ -81,6 +83,7 @@ class WalSource : public Source {
   // Last frame of each page in the WAL of position_, up to the position before the last Collect; and of the last Collect.
   std::unordered_map<uint32_t, uint32_t> base_frames_;
   std::unordered_map<uint32_t, uint32_t> new_frames_;
+  WalSalts new_frames_salts_{};  // the WAL that both are of
   // Commits since the WAL of position_ began, against SQLite's own count: proof that no foreign commit was lost at the
   // restart. Checked once a WAL.
   bool check_changes_ = false;
