@@ -11,7 +11,7 @@ trap 'rm -rf "$folder"' EXIT
 # The writer's thread only: --separate-threads writes a file for each; the main thread is 1.
 count() { # name commits arguments…
   local name=$1 commits=$2; shift 2
-  rm -rf "$folder/db"*
+  rm -rf "$folder/db"* "$folder/replica"
   (cd "$folder" && valgrind --tool=callgrind --separate-threads=yes --callgrind-out-file="$folder/$name" \
     "$writer" "$folder/db" commits="$commits" "$@" >/dev/null 2>"$folder/$name.log")
   awk '/^(summary|totals):/ {print $2; exit}' "$folder/$name-01"

@@ -247,9 +247,7 @@ void Hub::LastClose(const std::shared_ptr<Database>& database) {
 }
 
 int Hub::AfterCommit(Database* database) {
-  const int64_t micros = database->commit_wait();
-  if (micros == 0) return SQLITE_OK;
-  Status status = WaitSynced(database->control(), micros);
+  Status status = WaitSynced(database->control(), database->commit_wait());
   if (status.ok()) return SQLITE_OK;
   sqlite3_log(SQLITE_IOERR, "libreplica: sync=commit: %s: %s", database->path().c_str(), status.message().c_str());
   return SQLITE_IOERR;

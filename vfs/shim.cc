@@ -1,12 +1,10 @@
 #include "vfs/shim.h"
 
-#include <sys/stat.h>
+#include <strings.h>
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <mutex>
-#include <strings.h>
 #include <unordered_map>
 #include <vector>
 
@@ -52,15 +50,19 @@ Registry& Files() { return *RegistryPointer(); }
 int FileClose(sqlite3_file* f);
 
 // Someone else may have put a table in front of ours and call us with f->pMethods pointing at theirs: then search.
-AdoptedFile* Find(sqlite3_file* f) {
-  const auto* methods = f->pMethods;
-  if (methods != nullptr && methods->xClose == FileClose)
-    return reinterpret_cast<AdoptedFile*>(const_cast<sqlite3_io_methods*>(methods));
+[[gnu::noinline]] AdoptedFile* Search(sqlite3_file* f) {
   Registry& r = Files();
   std::lock_guard<std::mutex> lock(r.mutex);
   for (AdoptedFile* a : r.files)
     if (a->file == f) return a;
   return nullptr;
+}
+
+inline AdoptedFile* Find(sqlite3_file* f) {
+  const auto* methods = f->pMethods;
+  if (methods->xClose == FileClose) [[likely]]
+    return reinterpret_cast<AdoptedFile*>(const_cast<sqlite3_io_methods*>(methods));
+  return Search(f);
 }
 
 // Called in the application's thread when its connection maps the wal-index: from here on the database is in WAL mode.
@@ -73,7 +75,7 @@ void SeeWal(AdoptedFile* a) {
   if (database != nullptr) BindFiles(database);
 }
 
-// --- sqlite3_io_methods, in the order of the struct
+// --- the methods that look; every other one is the lower file's own, called without a detour
 
 int FileClose(sqlite3_file* f) {
   AdoptedFile* a = Find(f);
@@ -97,20 +99,6 @@ int FileClose(sqlite3_file* f) {
   return rc;
 }
 
-int FileRead(sqlite3_file* f, void* out, int n, sqlite3_int64 at) {
-  return Find(f)->lower->xRead(f, out, n, at);
-}
-
-int FileWrite(sqlite3_file* f, const void* data, int n, sqlite3_int64 at) {
-  return Find(f)->lower->xWrite(f, data, n, at);
-}
-
-int FileTruncate(sqlite3_file* f, sqlite3_int64 size) { return Find(f)->lower->xTruncate(f, size); }
-
-int FileSync(sqlite3_file* f, int flags) { return Find(f)->lower->xSync(f, flags); }
-
-int FileSize(sqlite3_file* f, sqlite3_int64* size) { return Find(f)->lower->xFileSize(f, size); }
-
 int FileLock(sqlite3_file* f, int level) {
   AdoptedFile* a = Find(f);
   const int rc = a->lower->xLock(f, level);
@@ -120,12 +108,6 @@ int FileLock(sqlite3_file* f, int level) {
     if (database != nullptr) database->PassGate(a->region0);
   }
   return rc;
-}
-
-int FileUnlock(sqlite3_file* f, int level) { return Find(f)->lower->xUnlock(f, level); }
-
-int FileCheckReservedLock(sqlite3_file* f, int* out) {
-  return Find(f)->lower->xCheckReservedLock(f, out);
 }
 
 int RefusePragma(char** arguments, const std::string& path, const char* why) {
@@ -149,8 +131,7 @@ int FilePragma(AdoptedFile* a, char** arguments) {
 
 int FileControl(sqlite3_file* f, int op, void* argument) {
   AdoptedFile* a = Find(f);
-  Database* database = a->own ? nullptr : a->bound.load(std::memory_order_acquire);
-  if (op == SQLITE_FCNTL_PRAGMA && database != nullptr) {
+  if (op == SQLITE_FCNTL_PRAGMA && !a->own && a->bound.load(std::memory_order_acquire) != nullptr) {
     const int rc = FilePragma(a, static_cast<char**>(argument));
     if (rc != SQLITE_NOTFOUND) return rc;
   }
@@ -160,17 +141,14 @@ int FileControl(sqlite3_file* f, int op, void* argument) {
     char* longer = sqlite3_mprintf("replica/%z", *name);
     *name = longer;
   }
-  if (op == SQLITE_FCNTL_COMMIT_PHASETWO && database != nullptr && Files().hooks.after_commit) {
-    const int waited = Files().hooks.after_commit(database);
-    if (waited != SQLITE_OK) return waited;
+  if (op == SQLITE_FCNTL_COMMIT_PHASETWO) {
+    Database* database = a->own ? nullptr : a->bound.load(std::memory_order_acquire);
+    if (database != nullptr && database->commit_wait() != 0) {
+      const int waited = Files().hooks.after_commit(database);
+      if (waited != SQLITE_OK) return waited;
+    }
   }
   return rc;
-}
-
-int FileSectorSize(sqlite3_file* f) { return Find(f)->lower->xSectorSize(f); }
-
-int FileDeviceCharacteristics(sqlite3_file* f) {
-  return Find(f)->lower->xDeviceCharacteristics(f);
 }
 
 int FileShmMap(sqlite3_file* f, int region, int size, int extend, void volatile** out) {
@@ -185,38 +163,29 @@ int FileShmMap(sqlite3_file* f, int region, int size, int extend, void volatile*
 
 int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
   AdoptedFile* a = Find(f);
-  if (offset == kWriteLock && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) && n == 1) {
+  if (offset == kWriteLock && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)) {
     Database* database = a->bound.load(std::memory_order_acquire);
     if (database != nullptr && a->region0 != nullptr && !a->own) database->Tap(a->region0);
     return a->lower->xShmLock(f, offset, n, flags);
   }
   const int rc = a->lower->xShmLock(f, offset, n, flags);
-  if (rc != SQLITE_OK) return rc;
-  if (offset == kReadLock0 + 1 && n == 4 && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE)) {
+  if (n == 4 && offset == kReadLock0 + 1) {
     // All read marks but 0: what follows is a restart of the WAL (walRestartLog, walCheckpoint).
     Database* database = a->bound.load(std::memory_order_acquire);
-    if (database != nullptr && a->region0 != nullptr) database->PassGate(a->region0);
-  } else if (a->own && offset >= kReadLock0 && n == 1 && (flags & SQLITE_SHM_SHARED) != 0) {
+    if (rc == SQLITE_OK && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) && database != nullptr &&
+        a->region0 != nullptr)
+      database->PassGate(a->region0);
+  } else if (a->own && rc == SQLITE_OK && offset >= kReadLock0 && n == 1 && (flags & SQLITE_SHM_SHARED) != 0) {
     a->read_mark = (flags & SQLITE_SHM_LOCK) != 0 ? offset - kReadLock0 : -1;
   }
   return rc;
 }
-
-void FileShmBarrier(sqlite3_file* f) { Find(f)->lower->xShmBarrier(f); }
 
 int FileShmUnmap(sqlite3_file* f, int remove) {
   AdoptedFile* a = Find(f);
   a->region0 = nullptr;
   a->wal_seen = false;
   return a->lower->xShmUnmap(f, remove);
-}
-
-int FileFetch(sqlite3_file* f, sqlite3_int64 at, int n, void** out) {
-  return Find(f)->lower->xFetch(f, at, n, out);
-}
-
-int FileUnfetch(sqlite3_file* f, sqlite3_int64 at, void* page) {
-  return Find(f)->lower->xUnfetch(f, at, page);
 }
 
 // --- adoption
@@ -228,31 +197,32 @@ void Adopt(sqlite3_file* f, std::string path, const char* name, bool own) {
   a->path = std::move(path);
   a->name = name;
   a->own = own;
+  const sqlite3_io_methods& lower = *a->lower;
   sqlite3_io_methods& m = a->methods;
   m = {};
   // Only the methods that the lower version has; SQLite looks at iVersion before it calls the later ones.
-  m.iVersion = std::min(a->lower->iVersion, 3);
+  m.iVersion = std::min(lower.iVersion, 3);
   m.xClose = FileClose;
-  m.xRead = FileRead;
-  m.xWrite = FileWrite;
-  m.xTruncate = FileTruncate;
-  m.xSync = FileSync;
-  m.xFileSize = FileSize;
+  m.xRead = lower.xRead;
+  m.xWrite = lower.xWrite;
+  m.xTruncate = lower.xTruncate;
+  m.xSync = lower.xSync;
+  m.xFileSize = lower.xFileSize;
   m.xLock = FileLock;
-  m.xUnlock = FileUnlock;
-  m.xCheckReservedLock = FileCheckReservedLock;
+  m.xUnlock = lower.xUnlock;
+  m.xCheckReservedLock = lower.xCheckReservedLock;
   m.xFileControl = FileControl;
-  m.xSectorSize = FileSectorSize;
-  m.xDeviceCharacteristics = FileDeviceCharacteristics;
-  if (m.iVersion >= 2 && a->lower->xShmMap != nullptr) {
+  m.xSectorSize = lower.xSectorSize;
+  m.xDeviceCharacteristics = lower.xDeviceCharacteristics;
+  if (m.iVersion >= 2 && lower.xShmMap != nullptr) {
     m.xShmMap = FileShmMap;
     m.xShmLock = FileShmLock;
-    m.xShmBarrier = FileShmBarrier;
+    m.xShmBarrier = lower.xShmBarrier;
     m.xShmUnmap = FileShmUnmap;
   }
-  if (m.iVersion >= 3 && a->lower->xFetch != nullptr) {
-    m.xFetch = FileFetch;
-    m.xUnfetch = FileUnfetch;
+  if (m.iVersion >= 3) {
+    m.xFetch = lower.xFetch;
+    m.xUnfetch = lower.xUnfetch;
   }
   f->pMethods = &a->methods;
   Registry& r = Files();

@@ -31,7 +31,8 @@ struct ShimHooks {
   std::function<std::shared_ptr<Database>(const std::string& path, const char* name)> wal_opened;
   // The last adopted file of a replicated database in this process was closed.
   std::function<void(const std::shared_ptr<Database>&)> last_close;
-  // COMMIT_PHASETWO of a transaction: returns an SQLite result code (SQLITE_OK unless sync=commit gave up waiting).
+  // COMMIT_PHASETWO of a transaction on a database whose commits wait (Database::commit_wait): returns an SQLite result
+  // code (SQLITE_OK unless the wait was given up).
   // `database` lives as long as the file is open.
   std::function<int(Database* database)> after_commit;
 };
