@@ -39,8 +39,9 @@ bool Skip(const char** p, char c) {
 }  // namespace
 
 const Clock& SystemClock() {
-  static const RealClock clock;
-  return clock;
+  // Never destroyed: the flush at process exit runs after static destructors.
+  static const auto* clock = new RealClock;
+  return *clock;
 }
 
 std::string FormatTime(int64_t wall_micros) {
