@@ -28,9 +28,15 @@ void StoreLittle(void* p, T v) {
   std::memcpy(p, &v, sizeof v);
 }
 
-inline uint32_t LoadBig32(const void* p) { return __builtin_bswap32(LoadLittle<uint32_t>(p)); }
-inline uint16_t LoadBig16(const void* p) { return __builtin_bswap16(LoadLittle<uint16_t>(p)); }
-inline void StoreBig32(void* p, uint32_t v) { StoreLittle<uint32_t>(p, __builtin_bswap32(v)); }
+inline uint32_t LoadBig32(const void* p) {
+  return __builtin_bswap32(LoadLittle<uint32_t>(p));
+}
+inline uint16_t LoadBig16(const void* p) {
+  return __builtin_bswap16(LoadLittle<uint16_t>(p));
+}
+inline void StoreBig32(void* p, uint32_t v) {
+  StoreLittle<uint32_t>(p, __builtin_bswap32(v));
+}
 
 template <typename T>
 void AppendLittle(std::string& out, T v) {
@@ -106,7 +112,9 @@ class ByteReader {
 using Id = std::array<uint8_t, 16>;  // a database id or a generation id
 
 std::string HexEncode(const void* data, size_t size);
-inline std::string HexEncode(const Id& id) { return HexEncode(id.data(), id.size()); }
+inline std::string HexEncode(const Id& id) {
+  return HexEncode(id.data(), id.size());
+}
 // Lower-case, zero-padded, 16 digits: the form of numbers in object keys, so that they sort.
 std::string Hex16(uint64_t v);
 // False unless `text` is exactly 32 lower-case hexadecimal digits.

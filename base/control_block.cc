@@ -5,8 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "base/fs.h"
@@ -38,8 +38,7 @@ Result<ControlBlock*> Map(const UniqueFd& fd, const std::string& path) {
 
 bool Usable(const UniqueFd& fd) {
   struct stat st {};
-  if (::fstat(fd.get(), &st) != 0 || st.st_size != static_cast<off_t>(sizeof(ControlBlock)))
-    return false;
+  if (::fstat(fd.get(), &st) != 0 || st.st_size != static_cast<off_t>(sizeof(ControlBlock))) return false;
   uint64_t head[2] = {0, 0};
   auto n = ReadAt(fd.get(), head, sizeof head, 0, "control");
   return n.ok() && *n == sizeof head && head[0] == kMagic && head[1] == BootHash();
@@ -49,13 +48,20 @@ bool Usable(const UniqueFd& fd) {
 
 const char* StateName(ReplicaState state) {
   switch (state) {
-    case ReplicaState::kOff: return "off";
-    case ReplicaState::kSnapshot: return "snapshot";
-    case ReplicaState::kStreaming: return "streaming";
-    case ReplicaState::kBehind: return "behind";
-    case ReplicaState::kResync: return "resync";
-    case ReplicaState::kFenced: return "fenced";
-    case ReplicaState::kError: return "error";
+    case ReplicaState::kOff:
+      return "off";
+    case ReplicaState::kSnapshot:
+      return "snapshot";
+    case ReplicaState::kStreaming:
+      return "streaming";
+    case ReplicaState::kBehind:
+      return "behind";
+    case ReplicaState::kResync:
+      return "resync";
+    case ReplicaState::kFenced:
+      return "fenced";
+    case ReplicaState::kError:
+      return "error";
   }
   return "error";
 }
@@ -128,7 +134,9 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::OpenExisting(const std::
   return std::unique_ptr<ControlMapping>(new ControlMapping(block));
 }
 
-ControlMapping::~ControlMapping() { ::munmap(block_, sizeof(ControlBlock)); }
+ControlMapping::~ControlMapping() {
+  ::munmap(block_, sizeof(ControlBlock));
+}
 
 void WakeLeader(ControlBlock* block) {
   block->wake_at.store(kWakeNever, std::memory_order_seq_cst);

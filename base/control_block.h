@@ -1,7 +1,7 @@
 // The control block: <database>-replica/control, mapped by every process that has the database open with libreplica.
 //
-// It is a cache that may be deleted at any time; the truth is the WAL, the spool and the replica. All fields are atomics.
-// Who writes what, and the order that readers may rely on, stands beside each field.
+// It is a cache that may be deleted at any time; the truth is the WAL, the spool and the replica. All fields are
+// atomics. Who writes what, and the order that readers may rely on, stands beside each field.
 #ifndef LIBREPLICA_BASE_CONTROL_BLOCK_H_
 #define LIBREPLICA_BASE_CONTROL_BLOCK_H_
 
@@ -59,7 +59,7 @@ struct ControlBlock {
   alignas(64) std::atomic<uint64_t> journal_index;  // the file that is appended to
   std::atomic<uint64_t> journal_size;               // its valid bytes
   std::atomic<uint64_t> journal_total;              // bytes in all journal files
-  std::atomic<uint32_t> overflow;  // 1: a gate had to let frames go (spool bound, disk full); the leader heals it
+  std::atomic<uint32_t> overflow;     // 1: a gate had to let frames go (spool bound, disk full); the leader heals it
   std::atomic<uint64_t> spool_bytes;  // leader: encoded segments not yet acknowledged
   std::atomic<uint64_t> spool_limit;  // leader
 
@@ -70,10 +70,10 @@ struct ControlBlock {
   std::atomic<int32_t> leader_pid;             // 0: none
   std::atomic<uint64_t> captured_checksum;     // of the database at captured_txid; stored before it
   std::atomic<uint64_t> captured_txid;
-  std::atomic<uint32_t> captured_changes;      // iChange at it: committed_changes minus this are not captured yet
+  std::atomic<uint32_t> captured_changes;  // iChange at it: committed_changes minus this are not captured yet
   std::atomic<uint64_t> acknowledged_txid;
-  std::atomic<int64_t> acknowledged_time;      // wall clock, microseconds; 0: never
-  std::atomic<int64_t> unacknowledged_since;   // commit time of the oldest captured commit not acknowledged; 0: none
+  std::atomic<int64_t> acknowledged_time;     // wall clock, microseconds; 0: never
+  std::atomic<int64_t> unacknowledged_since;  // commit time of the oldest captured commit not acknowledged; 0: none
   std::atomic<uint64_t> generation[2];
   std::atomic<uint64_t> database[2];
   std::atomic<uint64_t> puts;
@@ -85,14 +85,14 @@ struct ControlBlock {
 
   // --- requests to the leader from any process: raise `wanted`, wake, wait on ack_word until `done` reaches it.
   std::atomic<uint64_t> sync_wanted;
-  std::atomic<uint64_t> sync_done;        // all commits of before that request are acknowledged
+  std::atomic<uint64_t> sync_done;  // all commits of before that request are acknowledged
   std::atomic<uint32_t> snapshot_wanted;
   std::atomic<uint32_t> snapshot_done;
-  std::atomic<uint32_t> mark_wanted;      // end a segment at a scanned state of the database
-  std::atomic<uint32_t> mark_done;        // stored after the three below
+  std::atomic<uint32_t> mark_wanted;  // end a segment at a scanned state of the database
+  std::atomic<uint32_t> mark_done;    // stored after the three below
   std::atomic<uint64_t> mark_txid;
-  std::atomic<uint64_t> mark_checksum;    // of the database file and WAL as read back
-  std::atomic<uint64_t> mark_expected;    // what libreplica believed it to be
+  std::atomic<uint64_t> mark_checksum;  // of the database file and WAL as read back
+  std::atomic<uint64_t> mark_expected;  // what libreplica believed it to be
 
   // Text guarded by a sequence number: odd while it is being written.
   struct Text {

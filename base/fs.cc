@@ -36,8 +36,7 @@ Result<UniqueFd> OpenFile(const std::string& path, int flags) {
 Result<size_t> ReadAt(int fd, void* out, size_t size, uint64_t offset, const std::string& path) {
   size_t done = 0;
   while (done < size) {
-    ssize_t n = ::pread(fd, static_cast<char*>(out) + done, size - done,
-                        static_cast<off_t>(offset + done));
+    ssize_t n = ::pread(fd, static_cast<char*>(out) + done, size - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoStatus(errno, "read", path);
     if (n == 0) break;
@@ -49,8 +48,7 @@ Result<size_t> ReadAt(int fd, void* out, size_t size, uint64_t offset, const std
 Status WriteAt(int fd, const void* data, size_t size, uint64_t offset, const std::string& path) {
   size_t done = 0;
   while (done < size) {
-    ssize_t n = ::pwrite(fd, static_cast<const char*>(data) + done, size - done,
-                         static_cast<off_t>(offset + done));
+    ssize_t n = ::pwrite(fd, static_cast<const char*>(data) + done, size - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoStatus(errno, "write", path);
     done += static_cast<size_t>(n);
@@ -66,8 +64,7 @@ Status SyncFile(int fd, const std::string& path) {
 Status SyncFolder(const std::string& folder) {
   REPLICA_ASSIGN(UniqueFd fd, OpenFile(folder, O_RDONLY | O_DIRECTORY));
   // Some file systems (FUSE, network) refuse fsync on a folder; there the rename is as durable as they make it.
-  if (::fsync(fd.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
-    return ErrnoStatus(errno, "fsync", folder);
+  if (::fsync(fd.get()) != 0 && errno != EINVAL && errno != ENOTSUP) return ErrnoStatus(errno, "fsync", folder);
   return Ok();
 }
 
@@ -87,9 +84,8 @@ Result<std::string> ReadFile(const std::string& path, uint64_t limit) {
   struct stat st {};
   if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path);
   if (static_cast<uint64_t>(st.st_size) > limit)
-    return Status(Code::kCorrupt, path + " is " + std::to_string(st.st_size) +
-                                      " bytes long; at most " + std::to_string(limit) +
-                                      " were expected");
+    return Status(Code::kCorrupt, path + " is " + std::to_string(st.st_size) + " bytes long; at most " +
+                                      std::to_string(limit) + " were expected");
   std::string data(static_cast<size_t>(st.st_size), '\0');
   REPLICA_ASSIGN(size_t n, ReadAt(fd.get(), data.data(), data.size(), 0, path));
   data.resize(n);
@@ -98,13 +94,11 @@ Result<std::string> ReadFile(const std::string& path, uint64_t limit) {
 
 Status ReplaceFile(const std::string& path, std::string_view data, bool durable) {
   static std::atomic<unsigned> counter{0};
-  std::string temporary =
-      path + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1));
+  std::string temporary = path + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1));
   REPLICA_ASSIGN(UniqueFd fd, OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL));
   Status status = WriteAt(fd.get(), data.data(), data.size(), 0, temporary);
   if (status.ok() && durable) status = SyncFile(fd.get(), temporary);
-  if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0)
-    status = ErrnoStatus(errno, "rename to", path);
+  if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) status = ErrnoStatus(errno, "rename to", path);
   if (!status.ok()) {
     ::unlink(temporary.c_str());
     return status;
@@ -128,8 +122,7 @@ Status MakeFolders(const std::string& path) {
   std::string parent = ParentFolder(path);
   if (parent == path) return ErrnoStatus(ENOENT, "create folder", path);
   REPLICA_TRY(MakeFolders(parent));
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
-    return ErrnoStatus(errno, "create folder", path);
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return ErrnoStatus(errno, "create folder", path);
   return Ok();
 }
 

@@ -13,18 +13,18 @@ namespace replica {
 
 enum class Code {
   kOk,
-  kInvalidArgument,   // the caller's input is wrong: an option, a URL, a target
-  kNotFound,          // an object, file, generation or target is not there
-  kExists,            // something is there that must not be overwritten
-  kIo,                // the local system refused: the message has the path and errno's text
-  kCorrupt,           // bytes that fail their checksum or break the format
-  kPermission,        // the store refused the credentials or the action
-  kUnavailable,       // the store did not answer, or asked to come back later: retrying may help
-  kConflict,          // another writer, or another database's history, is in the way
-  kTimeout,           // the caller's own time limit passed
-  kFull,              // no space left
-  kUnsupported,       // a mode or store libreplica does not work with
-  kInternal,          // a promise inside libreplica was broken: report it
+  kInvalidArgument,  // the caller's input is wrong: an option, a URL, a target
+  kNotFound,         // an object, file, generation or target is not there
+  kExists,           // something is there that must not be overwritten
+  kIo,               // the local system refused: the message has the path and errno's text
+  kCorrupt,          // bytes that fail their checksum or break the format
+  kPermission,       // the store refused the credentials or the action
+  kUnavailable,      // the store did not answer, or asked to come back later: retrying may help
+  kConflict,         // another writer, or another database's history, is in the way
+  kTimeout,          // the caller's own time limit passed
+  kFull,             // no space left
+  kUnsupported,      // a mode or store libreplica does not work with
+  kInternal,         // a promise inside libreplica was broken: report it
 };
 
 // The code's name as status and events print it, e.g. "not-found".
@@ -40,16 +40,16 @@ class [[nodiscard]] Status {
   const std::string& message() const { return message_; }
 
   // The same error with `where` in front, for a caller that knows more about the place.
-  Status In(const std::string& where) const {
-    return ok() ? *this : Status(code_, where + ": " + message_);
-  }
+  Status In(const std::string& where) const { return ok() ? *this : Status(code_, where + ": " + message_); }
 
  private:
   Code code_ = Code::kOk;
   std::string message_;
 };
 
-inline Status Ok() { return {}; }
+inline Status Ok() {
+  return {};
+}
 
 // A Status made from errno: kFull for ENOSPC/EDQUOT, kNotFound for ENOENT, kExists for EEXIST, kPermission for
 // EACCES/EPERM/EROFS, else kIo. The message is "<action> <path>: <strerror>".
@@ -80,17 +80,17 @@ class [[nodiscard]] Result {
 
 // REPLICA_TRY(Function()): goes on, or returns the error.
 #define REPLICA_TRY(expr) REPLICA_TRY_(expr, REPLICA_CONCAT(try_status_, __COUNTER__))
-#define REPLICA_TRY_(expr, name)           \
-  do {                                     \
-    ::replica::Status name = (expr);       \
-    if (!name.ok()) return name;           \
+#define REPLICA_TRY_(expr, name)     \
+  do {                               \
+    ::replica::Status name = (expr); \
+    if (!name.ok()) return name;     \
   } while (0)
 
 // REPLICA_ASSIGN(auto x, Function()): x is the value, or the function returns the error.
 #define REPLICA_ASSIGN(decl, ...) REPLICA_ASSIGN_(decl, REPLICA_CONCAT(result_, __COUNTER__), __VA_ARGS__)
-#define REPLICA_ASSIGN_(decl, name, ...)  \
-  auto name = (__VA_ARGS__);              \
-  if (!name.ok()) return name.status();   \
+#define REPLICA_ASSIGN_(decl, name, ...) \
+  auto name = (__VA_ARGS__);             \
+  if (!name.ok()) return name.status();  \
   decl = std::move(*name)
 
 }  // namespace replica

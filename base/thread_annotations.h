@@ -1,4 +1,5 @@
-// Names for clang's thread-safety analysis (https://clang.llvm.org/docs/ThreadSafetyAnalysis.html) and an annotated mutex.
+// Names for clang's thread-safety analysis (https://clang.llvm.org/docs/ThreadSafetyAnalysis.html) and an annotated
+// mutex.
 #ifndef LIBREPLICA_BASE_THREAD_ANNOTATIONS_H_
 #define LIBREPLICA_BASE_THREAD_ANNOTATIONS_H_
 

@@ -1,9 +1,10 @@
-// A single writer: 200-byte rows with one index, one row a commit, synchronous=NORMAL. What the README's figures come from.
+// A single writer: 200-byte rows with one index, one row a commit, synchronous=NORMAL. What the README's figures come
+// from.
 //
 //   writer DATABASE (seconds=S | commits=N) [rate=COMMITS_PER_SECOND] [extension=libreplica.so url=file:///…]
 //
-// Prints one line of JSON: commits a second, median and largest commit time, the largest WAL, and how long after the last
-// commit everything was acknowledged.
+// Prints one line of JSON: commits a second, median and largest commit time, the largest WAL, and how long after the
+// last commit everything was acknowledged.
 #include <sqlite3.h>
 #include <sys/stat.h>
 
@@ -20,7 +21,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double Micros(Clock::duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
+double Micros(Clock::duration d) {
+  return std::chrono::duration<double, std::micro>(d).count();
+}
 
 void Check(int rc, sqlite3* db, const char* what) {
   if (rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW) return;
@@ -57,9 +60,12 @@ int main(int argc, char** argv) {
   std::thread([] { std::this_thread::sleep_for(std::chrono::hours(24)); }).detach();
   sqlite3* db = nullptr;
   Check(sqlite3_open(path.c_str(), &db), db, "open");
-  Check(sqlite3_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                         "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, k INTEGER, v BLOB);"
-                         "CREATE INDEX IF NOT EXISTS t_k ON t(k)", nullptr, nullptr, nullptr), db, "create");
+  Check(sqlite3_exec(db,
+                     "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+                     "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, k INTEGER, v BLOB);"
+                     "CREATE INDEX IF NOT EXISTS t_k ON t(k)",
+                     nullptr, nullptr, nullptr),
+        db, "create");
   const bool replicated = options.count("extension") != 0;
   if (replicated) {
     sqlite3_enable_load_extension(db, 1);
@@ -112,10 +118,11 @@ int main(int argc, char** argv) {
   sqlite3_finalize(insert);
   std::vector<float> sorted = times;
   std::sort(sorted.begin(), sorted.end());
-  std::printf("{\"commits\": %zu, \"commits_per_second\": %.0f, \"median_us\": %.1f, \"p99_us\": %.1f, \"largest_us\": %.0f, "
-              "\"largest_wal_bytes\": %ld, \"acknowledged_after_seconds\": %.3f, \"status\": %s}\n",
-              times.size(), static_cast<double>(times.size()) / (Micros(end - start) / 1e6), sorted[sorted.size() / 2],
-              sorted[sorted.size() * 99 / 100], sorted.back(), largest_wal, acknowledged, status.c_str());
+  std::printf(
+      "{\"commits\": %zu, \"commits_per_second\": %.0f, \"median_us\": %.1f, \"p99_us\": %.1f, \"largest_us\": %.0f, "
+      "\"largest_wal_bytes\": %ld, \"acknowledged_after_seconds\": %.3f, \"status\": %s}\n",
+      times.size(), static_cast<double>(times.size()) / (Micros(end - start) / 1e6), sorted[sorted.size() / 2],
+      sorted[sorted.size() * 99 / 100], sorted.back(), largest_wal, acknowledged, status.c_str());
   sqlite3_close(db);
   return 0;
 }

@@ -11,7 +11,9 @@
 namespace replica {
 namespace {
 
-Status Invalid(const std::string& what) { return {Code::kInvalidArgument, what}; }
+Status Invalid(const std::string& what) {
+  return {Code::kInvalidArgument, what};
+}
 
 bool ParseBool(const std::string& text, bool* out) {
   if (text == "1" || text == "true" || text == "yes" || text == "on") {
@@ -62,7 +64,8 @@ Status CheckEndpoint(const std::string& endpoint, const std::string& name) {
   const size_t host = http ? 7 : 8;
   if ((!http && endpoint.rfind("https://", 0) != 0) || endpoint.size() == host ||
       endpoint.find_first_of("/?#@ ", host) != std::string::npos)
-    return Invalid(name + ": \"" + endpoint + "\" is no endpoint: give https://host or https://host:port, without a path");
+    return Invalid(name + ": \"" + endpoint +
+                   "\" is no endpoint: give https://host or https://host:port, without a path");
   return Ok();
 }
 
@@ -116,16 +119,14 @@ Result<Config> ReadConfig(const Environment& environment) {
   config.url = get({"REPLICA_URL"});
   const std::string bucket = get({"REPLICA_BUCKET", "LITESTREAM_REPLICA_BUCKET"});
   const std::string prefix = TrimSlashes(get({"REPLICA_PREFIX", "LITESTREAM_REPLICA_PREFIX"}));
-  if (config.url.empty() && !bucket.empty())
-    config.url = "s3://" + bucket + (prefix.empty() ? "" : "/" + prefix);
+  if (config.url.empty() && !bucket.empty()) config.url = "s3://" + bucket + (prefix.empty() ? "" : "/" + prefix);
   o.s3.access_key_id = get({"REPLICA_ACCESS_KEY_ID", "LITESTREAM_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"});
-  o.s3.secret_access_key =
-      get({"REPLICA_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"});
+  o.s3.secret_access_key = get({"REPLICA_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"});
   o.s3.session_token = get({"REPLICA_SESSION_TOKEN", "AWS_SESSION_TOKEN"});
   o.s3.ca_file = get({"REPLICA_CA_FILE", "AWS_CA_BUNDLE"});
-  if (std::string v = get({"REPLICA_REGION", "LITESTREAM_REPLICA_REGION", "AWS_REGION"}); !v.empty())
-    o.s3.region = v;
-  if (std::string v = get({"REPLICA_ENDPOINT", "LITESTREAM_REPLICA_ENDPOINT", "AWS_ENDPOINT_URL_S3"}, &name); !v.empty()) {
+  if (std::string v = get({"REPLICA_REGION", "LITESTREAM_REPLICA_REGION", "AWS_REGION"}); !v.empty()) o.s3.region = v;
+  if (std::string v = get({"REPLICA_ENDPOINT", "LITESTREAM_REPLICA_ENDPOINT", "AWS_ENDPOINT_URL_S3"}, &name);
+      !v.empty()) {
     while (v.size() > 8 && v.back() == '/') v.pop_back();
     REPLICA_TRY(CheckEndpoint(v, name));
     o.s3.endpoint = v;
@@ -201,7 +202,8 @@ std::string MissingMessage(const Config& config) {
 
 Status ApplyJson(const std::string& text, AttachOptions* o) {
   const auto json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object()) return Invalid("replica_attach: the options are no JSON object, as in '{\"region\": \"eu-west-1\"}'");
+  if (!json.is_object())
+    return Invalid("replica_attach: the options are no JSON object, as in '{\"region\": \"eu-west-1\"}'");
   auto wrong = [](const std::string& key, const char* want) {
     return Invalid("replica_attach: option \"" + key + "\" must be " + want);
   };
@@ -259,9 +261,11 @@ Status ApplyJson(const std::string& text, AttachOptions* o) {
     } else if (key == "schema") {
       REPLICA_TRY(text_option(&o->schema));
     } else {
-      return Invalid("replica_attach: there is no option \"" + key +
-                     "\"; known are access_key_id, secret_access_key, session_token, region, endpoint, path_style, ca_file, "
-                     "sync, sync_interval_ms, commit_timeout_ms, snapshot_interval_ms, spool_limit_bytes, takeover, fencing, schema");
+      return Invalid(
+          "replica_attach: there is no option \"" + key +
+          "\"; known are access_key_id, secret_access_key, session_token, region, endpoint, path_style, ca_file, "
+          "sync, sync_interval_ms, commit_timeout_ms, snapshot_interval_ms, spool_limit_bytes, takeover, fencing, "
+          "schema");
     }
   }
   return Ok();

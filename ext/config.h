@@ -17,22 +17,22 @@ namespace replica {
 
 // How one database is replicated.
 struct AttachOptions {
-  S3Options s3;                      // bucket and prefix come from the URL
-  bool path_style_set = false;       // else: path style for every endpoint but Amazon's
+  S3Options s3;                 // bucket and prefix come from the URL
+  bool path_style_set = false;  // else: path style for every endpoint but Amazon's
   EngineOptions engine;
-  bool wait_for_commit = false;      // sync=commit
+  bool wait_for_commit = false;       // sync=commit
   int64_t commit_timeout = 10000000;  // µs that a COMMIT waits at most
-  std::string schema = "main";       // replica_attach only
+  std::string schema = "main";        // replica_attach only
 };
 
 struct Config {
-  std::string url;                   // of the replica; databases lie below it. Empty: not configured
+  std::string url;  // of the replica; databases lie below it. Empty: not configured
   AttachOptions options;
   bool required = false;
-  std::vector<std::string> missing;  // settings that a replica would need, by name
-  std::vector<std::string> databases;  // paths or globs; empty: all
+  std::vector<std::string> missing;     // settings that a replica would need, by name
+  std::vector<std::string> databases;   // paths or globs; empty: all
   int64_t shutdown_timeout = 10000000;  // µs
-  bool restore_missing = false;      // REPLICA_RESTORE=auto
+  bool restore_missing = false;         // REPLICA_RESTORE=auto
 };
 
 // The value of an environment variable, or null.

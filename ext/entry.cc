@@ -1,6 +1,9 @@
 // The extension's entry point. The one translation unit with SQLITE_EXTENSION_INIT1.
 #include <sqlite3ext.h>
 
+#include <mutex>
+#include <string>
+
 #include "ext/hub.h"
 #include "ext/replica.h"
 #include "sql/functions.h"
@@ -18,7 +21,8 @@ int Refuse(char** error, const std::string& message) {
   return SQLITE_ERROR;
 }
 
-// sqlite3_auto_extension takes and calls our entry point with its real signature (https://sqlite.org/c3ref/auto_extension.html).
+// sqlite3_auto_extension takes and calls our entry point with its real signature
+// (https://sqlite.org/c3ref/auto_extension.html).
 void RegisterForNewConnections() {
   sqlite3_auto_extension(reinterpret_cast<void (*)(void)>(&sqlite3_replica_init));
 }
@@ -26,14 +30,16 @@ void RegisterForNewConnections() {
 int Init(sqlite3* db, char** error) {
   if (replica::OwnConnectionScope::active()) return SQLITE_OK;
   if (sqlite3_libversion_number() < kOldestSqlite)
-    return Refuse(error, std::string("libreplica needs SQLite 3.40 or later; this process has ") + sqlite3_libversion());
+    return Refuse(error,
+                  std::string("libreplica needs SQLite 3.40 or later; this process has ") + sqlite3_libversion());
   if (sqlite3_threadsafe() == 0)
     return Refuse(error, "libreplica needs an SQLite built with SQLITE_THREADSAFE=1 or 2; this one was built with 0");
   replica::Status status = replica::Hub::Get().Load();
   if (!status.ok()) return Refuse(error, status.message());
   int rc = replica::RegisterFunctions(db);
   if (rc == SQLITE_OK) rc = replica::RegisterTables(db);
-  if (rc != SQLITE_OK) return Refuse(error, std::string("libreplica cannot register its functions: ") + sqlite3_errmsg(db));
+  if (rc != SQLITE_OK)
+    return Refuse(error, std::string("libreplica cannot register its functions: ") + sqlite3_errmsg(db));
 
   // From here on the library stays: first what can fail, then what others will call into.
   RegisterForNewConnections();
@@ -42,17 +48,27 @@ int Init(sqlite3* db, char** error) {
   sqlite3_file_control(db, "main", SQLITE_FCNTL_VFS_POINTER, &own);
   replica::InstallShim(own);
   replica::AdoptOpenDatabases(db);
-  // Not SQLITE_OK_LOAD_PERMANENTLY: an automatic extension must say SQLITE_OK. The library is linked with -z nodelete, so
-  // the dlclose of a connection that loaded it leaves it where threads and method tables need it.
+  // Not SQLITE_OK_LOAD_PERMANENTLY: an automatic extension must say SQLITE_OK. The library is linked with -z nodelete,
+  // so the dlclose of a connection that loaded it leaves it where threads and method tables need it.
   return SQLITE_OK;
 }
 
 }  // namespace
 
-extern "C" REPLICA_API int sqlite3_replica_init(sqlite3* db, char** error_message,
-                                                const sqlite3_api_routines* api) {
-  SQLITE_EXTENSION_INIT2(api);
+extern "C" REPLICA_API int sqlite3_replica_init(sqlite3* db, char** error_message, const sqlite3_api_routines* api) {
+  // Set once: our threads read it while other connections load us.
+  static std::once_flag once;
+  std::call_once(once, [api] { SQLITE_EXTENSION_INIT2(api); });
+  if (api != nullptr && api->malloc64 != sqlite3_api->malloc64) {
+    // Its messages must be made with its own allocator.
+    if (error_message != nullptr)
+      *error_message =
+          api->mprintf("libreplica is loaded into another SQLite library of this process; it works with one");
+    return SQLITE_ERROR;
+  }
   return Init(db, error_message);
 }
 
-extern "C" REPLICA_API const char* replica_version_string(void) { return LIBREPLICA_VERSION; }
+extern "C" REPLICA_API const char* replica_version_string(void) {
+  return LIBREPLICA_VERSION;
+}

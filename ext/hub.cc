@@ -19,7 +19,9 @@ namespace {
 
 constexpr char kAwsHost[] = "amazonaws.com";
 
-const char* FromEnvironment(const char* name) { return std::getenv(name); }
+const char* FromEnvironment(const char* name) {
+  return std::getenv(name);
+}
 
 }  // namespace
 
@@ -41,8 +43,7 @@ Status Hub::Load() {
     MutexLock lock(mutex_);
     if (loaded_) return Ok();
     REPLICA_ASSIGN(Config config, ReadConfig(FromEnvironment));
-    if (config.required && !config.missing.empty())
-      return {Code::kInvalidArgument, MissingMessage(config)};
+    if (config.required && !config.missing.empty()) return {Code::kInvalidArgument, MissingMessage(config)};
     config_ = std::move(config);
     loaded_ = true;
   }
@@ -81,10 +82,13 @@ Result<std::shared_ptr<Store>> Hub::OpenStoreLocked(const std::string& url, cons
   s3.bucket = parsed.bucket;
   s3.prefix = parsed.prefix;
   if (s3.access_key_id.empty() || s3.secret_access_key.empty())
-    return Status(Code::kInvalidArgument,
-                  url + ": missing credentials: set REPLICA_ACCESS_KEY_ID and REPLICA_SECRET_ACCESS_KEY (or their LITESTREAM_ "
-                        "or AWS_ names), or give the options access_key_id and secret_access_key");
-  // Amazon wants the bucket in the host name; others mostly know the path only. A dotted bucket fits no TLS certificate.
+    return Status(
+        Code::kInvalidArgument,
+        url +
+            ": missing credentials: set REPLICA_ACCESS_KEY_ID and REPLICA_SECRET_ACCESS_KEY (or their LITESTREAM_ "
+            "or AWS_ names), or give the options access_key_id and secret_access_key");
+  // Amazon wants the bucket in the host name; others mostly know the path only. A dotted bucket fits no TLS
+  // certificate.
   if (!options.path_style_set)
     s3.path_style = s3.endpoint.find(kAwsHost) == std::string::npos || s3.bucket.find('.') != std::string::npos;
   if (http_ == nullptr) http_ = std::make_shared<HttpClient>();
@@ -264,13 +268,12 @@ void Hub::AtExit() {
   }
   // One bound for all of them together; what cannot be sent waits in the spool for the next start.
   const int64_t end = SystemClock().SteadyMicros() + left;
-  for (const auto& [path, service] : services)
-    service->Stop(std::max<int64_t>(end - SystemClock().SteadyMicros(), 1));
+  for (const auto& [path, service] : services) service->Stop(std::max<int64_t>(end - SystemClock().SteadyMicros(), 1));
 }
 
 void Hub::AfterForkInChild() {
-  // No thread of the parent's lives here, and its mutexes may be locked: everything starts anew. What the old hub owns is
-  // left as it is, but for descriptors that would keep the parent's locks alive after it.
+  // No thread of the parent's lives here, and its mutexes may be locked: everything starts anew. What the old hub owns
+  // is left as it is, but for descriptors that would keep the parent's locks alive after it.
   Hub* old = instance_;
   auto* fresh = new Hub;
   [&]() NO_THREAD_SAFETY_ANALYSIS {

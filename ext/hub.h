@@ -56,8 +56,7 @@ class Hub {
   std::string UrlFor(const std::string& path, const char* name) REQUIRES(mutex_);
   Result<std::shared_ptr<Service>> MakeService(const std::string& path, const std::string& url,
                                                const AttachOptions& options) REQUIRES(mutex_);
-  Result<std::shared_ptr<Store>> OpenStoreLocked(const std::string& url, const AttachOptions& options)
-      REQUIRES(mutex_);
+  Result<std::shared_ptr<Store>> OpenStoreLocked(const std::string& url, const AttachOptions& options) REQUIRES(mutex_);
   void SetHooks();
   static void AtExit();
   static void AfterForkInChild();

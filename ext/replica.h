@@ -5,7 +5,8 @@
 **
 **     sqlite3_auto_extension((void (*)(void))sqlite3_replica_init);
 **
-** once, before connections are opened. Everything else is SQL (docs/sql.md) and the environment (docs/configuration.md).
+** once, before connections are opened. Everything else is SQL (docs/sql.md) and the environment
+*(docs/configuration.md).
 */
 #ifndef LIBREPLICA_REPLICA_H
 #define LIBREPLICA_REPLICA_H
@@ -26,18 +27,19 @@ struct sqlite3_api_routines;
 
 /*
 ** The extension's entry point, called by SQLite for each connection. Registers the SQL functions on `db`, puts the shim
-** under every database file that is opened from now on and under those that `db` has open, and starts replication as the
+** under every database file that is opened from now on and under those that `db` has open, and starts replication as
+*the
 ** environment says. Stays loaded for the life of the process.
 **
 ** Fails, with the missing settings by name in *error_message (free with sqlite3_free), when a replica is required
-** (REPLICA_REQUIRED=1, or a production environment) and not configured; and when the host's SQLite is older than 3.40 or
+** (REPLICA_REQUIRED=1, or a production environment) and not configured; and when the host's SQLite is older than 3.40
+*or
 ** built single-threaded. Thread-safe.
 */
-REPLICA_API int sqlite3_replica_init(sqlite3 *db, char **error_message,
-                                     const struct sqlite3_api_routines *api);
+REPLICA_API int sqlite3_replica_init(sqlite3* db, char** error_message, const struct sqlite3_api_routines* api);
 
 /* "0.1.0" */
-REPLICA_API const char *replica_version_string(void);
+REPLICA_API const char* replica_version_string(void);
 
 #ifdef __cplusplus
 }

@@ -14,8 +14,8 @@
 namespace replica {
 namespace {
 
-constexpr int64_t kOpenRetry = 500000;   // µs between tries to open the database
-constexpr int64_t kGrace = 2000000;      // µs beyond the flush for closing
+constexpr int64_t kOpenRetry = 500000;  // µs between tries to open the database
+constexpr int64_t kGrace = 2000000;     // µs beyond the flush for closing
 
 }  // namespace
 
@@ -37,8 +37,7 @@ void Service::Start() {
 }
 
 void Service::Stop(int64_t flush_micros) {
-  const auto deadline =
-      std::chrono::steady_clock::now() + std::chrono::microseconds(flush_micros + kGrace);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(flush_micros + kGrace);
   MutexLock lock(mutex_);
   wanted_ = false;
   flush_ = flush_micros;
@@ -46,8 +45,7 @@ void Service::Stop(int64_t flush_micros) {
   changed_.notify_all();
   WakeLeader(database_->control());
   // One that only waits for the leadership holds nothing that must be closed.
-  while (running_ && leading_ && std::chrono::steady_clock::now() < deadline)
-    lock.WaitUntil(changed_, deadline);
+  while (running_ && leading_ && std::chrono::steady_clock::now() < deadline) lock.WaitUntil(changed_, deadline);
 }
 
 void Service::Flush(int64_t micros) {
@@ -132,6 +130,8 @@ Status Service::Lead() {
   return Ok();
 }
 
-void Service::ForgetAfterFork() { lock_fd_.Close(); }
+void Service::ForgetAfterFork() {
+  lock_fd_.Close();
+}
 
 }  // namespace replica

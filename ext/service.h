@@ -1,8 +1,9 @@
 // Replication of one database by this process: a thread that waits for the leadership, then runs the engine.
 //
 // The leadership is an open-file-description lock on byte 0 of <database>-replica/lock: the kernel frees it when its
-// process dies, and the next waiter takes over. A wait for it cannot be called off; a service that is not wanted any more
-// while it waits stays asleep, is used again when the database is opened again, and else ends when the lock comes to it.
+// process dies, and the next waiter takes over. A wait for it cannot be called off; a service that is not wanted any
+// more while it waits stays asleep, is used again when the database is opened again, and else ends when the lock comes
+// to it.
 #ifndef LIBREPLICA_EXT_SERVICE_H_
 #define LIBREPLICA_EXT_SERVICE_H_
 
@@ -34,7 +35,8 @@ class Service : public std::enable_shared_from_this<Service> {
   // Waits until everything is acknowledged or the time is up, without stopping (process exit).
   void Flush(int64_t micros) EXCLUDES(mutex_);
 
-  // In the child after fork(): closes the inherited lock, which would keep the leadership alive after the parent's death.
+  // In the child after fork(): closes the inherited lock, which would keep the leadership alive after the parent's
+  // death.
   void ForgetAfterFork() NO_THREAD_SAFETY_ANALYSIS;
 
  private:
@@ -47,9 +49,9 @@ class Service : public std::enable_shared_from_this<Service> {
   Mutex mutex_;
   std::condition_variable changed_;
   bool wanted_ GUARDED_BY(mutex_) = false;
-  bool running_ GUARDED_BY(mutex_) = false;   // the thread exists
-  bool leading_ GUARDED_BY(mutex_) = false;   // it holds the lock
-  int64_t flush_ GUARDED_BY(mutex_) = 0;      // µs to flush once it is not wanted
+  bool running_ GUARDED_BY(mutex_) = false;  // the thread exists
+  bool leading_ GUARDED_BY(mutex_) = false;  // it holds the lock
+  int64_t flush_ GUARDED_BY(mutex_) = 0;     // µs to flush once it is not wanted
   Engine* engine_ GUARDED_BY(mutex_) = nullptr;
   FileStamp opened_ GUARDED_BY(mutex_);
   uint32_t opened_gates_ GUARDED_BY(mutex_) = 0;

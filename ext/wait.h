@@ -10,8 +10,8 @@
 
 namespace replica {
 
-// Waits until everything committed before the call is acknowledged by the store. kTimeout after `micros`; at once with the
-// leader's error when that needs a person (fenced, refused credentials, …).
+// Waits until everything committed before the call is acknowledged by the store. kTimeout after `micros`; at once with
+// the leader's error when that needs a person (fenced, refused credentials, …).
 Status WaitSynced(ControlBlock* control, int64_t micros);
 
 // Waits until `done` says so, woken whenever the leader's status changes.

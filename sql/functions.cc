@@ -23,9 +23,14 @@ constexpr int64_t kDefaultSyncTimeout = 60000;  // ms
 void ReturnError(sqlite3_context* context, const Status& status) {
   sqlite3_result_error(context, ("libreplica: " + status.message()).c_str(), -1);
   switch (status.code()) {
-    case Code::kTimeout: sqlite3_result_error_code(context, SQLITE_BUSY); break;
-    case Code::kFull: sqlite3_result_error_code(context, SQLITE_FULL); break;
-    default: return;
+    case Code::kTimeout:
+      sqlite3_result_error_code(context, SQLITE_BUSY);
+      break;
+    case Code::kFull:
+      sqlite3_result_error_code(context, SQLITE_FULL);
+      break;
+    default:
+      return;
   }
   // Setting the code replaced the message.
   sqlite3_result_error(context, ("libreplica: " + status.message()).c_str(), -1);
@@ -73,12 +78,15 @@ static void AttachFunction(sqlite3_context* context, int argc, sqlite3_value** a
     REPLICA_ASSIGN(std::string path, SchemaPath(db, options.schema));
     REPLICA_TRY(Hub::Get().OpenStore(url, options).status());
     if (PragmaText(db, options.schema, "locking_mode") == "exclusive")
-      return {Code::kUnsupported,
-              path + " is in EXCLUSIVE locking mode, in which commits cannot be seen: run PRAGMA locking_mode=NORMAL first"};
+      return {
+          Code::kUnsupported,
+          path +
+              " is in EXCLUSIVE locking mode, in which commits cannot be seen: run PRAGMA locking_mode=NORMAL first"};
     const std::string mode = PragmaText(db, options.schema, "journal_mode=WAL");
     if (mode != "wal")
-      return {Code::kUnsupported, path + " cannot be put into WAL mode (it stays in \"" + mode + "\": " +
-                                      sqlite3_errmsg(db) + "); close other connections and transactions, and check that it is writable"};
+      return {Code::kUnsupported, path + " cannot be put into WAL mode (it stays in \"" + mode +
+                                      "\": " + sqlite3_errmsg(db) +
+                                      "); close other connections and transactions, and check that it is writable"};
     PragmaText(db, options.schema, "schema_version");
     AdoptConnection(db, options.schema.c_str());
     REPLICA_TRY(Hub::Get().Attach(path, url, options));
@@ -90,7 +98,8 @@ static void AttachFunction(sqlite3_context* context, int argc, sqlite3_value** a
 // replica_detach([schema])
 static void DetachFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
   Guarded(context, [&]() -> Status {
-    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+    REPLICA_ASSIGN(std::string path,
+                   SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
     REPLICA_TRY(Hub::Get().Detach(path));
     sqlite3_result_int(context, 1);
     return Ok();
@@ -100,7 +109,8 @@ static void DetachFunction(sqlite3_context* context, int argc, sqlite3_value** a
 // replica_status([schema])
 static void StatusFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
   Guarded(context, [&]() -> Status {
-    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+    REPLICA_ASSIGN(std::string path,
+                   SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
     ReturnText(context, Dump(StatusReport(path)));
     return Ok();
   });
@@ -109,7 +119,8 @@ static void StatusFunction(sqlite3_context* context, int argc, sqlite3_value** a
 // replica_sync([schema [, timeout_ms]])
 static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
   Guarded(context, [&]() -> Status {
-    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+    REPLICA_ASSIGN(std::string path,
+                   SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
     const int64_t timeout = argc > 1 ? sqlite3_value_int64(argv[1]) : kDefaultSyncTimeout;
     if (timeout < 0 || timeout > INT64_C(1000000000))
       return {Code::kInvalidArgument, "replica_sync: the timeout is in milliseconds, 0 or more"};
@@ -125,7 +136,8 @@ static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** arg
 // replica_snapshot([schema])
 static void SnapshotFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
   Guarded(context, [&]() -> Status {
-    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+    REPLICA_ASSIGN(std::string path,
+                   SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
     auto database = Hub::Get().FindDatabase(path);
     if (database == nullptr)
       return {Code::kInvalidArgument, path + " is not replicated: set REPLICA_URL, or call replica_attach first"};
@@ -142,7 +154,8 @@ static void SnapshotFunction(sqlite3_context* context, int argc, sqlite3_value**
 // replica_verify([schema [, depth]])
 static void VerifyFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
   Guarded(context, [&]() -> Status {
-    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+    REPLICA_ASSIGN(std::string path,
+                   SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
     REPLICA_ASSIGN(ordered_json report, VerifyReport(path, TextArgument(argc, argv, 1, "quick")));
     ReturnText(context, Dump(report));
     return Ok();

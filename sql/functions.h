@@ -6,8 +6,9 @@
 
 namespace replica {
 
-// Registers replica_version, replica_attach, replica_detach, replica_status, replica_sync, replica_snapshot, replica_verify
-// and replica_restore on `db`. Those with side effects are SQLITE_DIRECTONLY. Returns an SQLite result code.
+// Registers replica_version, replica_attach, replica_detach, replica_status, replica_sync, replica_snapshot,
+// replica_verify and replica_restore on `db`. Those with side effects are SQLITE_DIRECTONLY. Returns an SQLite result
+// code.
 int RegisterFunctions(sqlite3* db);
 
 }  // namespace replica

@@ -110,8 +110,8 @@ Status Full(const Verified& v, const std::string& path, ordered_json* report, or
     return Ok();
   }
   REPLICA_TRY(WaitFor(c, kVerifyWait, [&] { return c->acknowledged_txid.load() >= txid; }));
-  const std::string temporary = v.service->database()->folder() + "/verify-" + std::to_string(::getpid()) + "-" +
-                                std::to_string(ticket);
+  const std::string temporary =
+      v.service->database()->folder() + "/verify-" + std::to_string(::getpid()) + "-" + std::to_string(ticket);
   RestoreTarget target;
   target.txid = txid;
   target.generation = v.generation;
@@ -159,10 +159,9 @@ ordered_json StatusReport(const std::string& path) {
   if (database == nullptr) {
     const std::string trouble = hub.Trouble(path);
     out["state"] = trouble.empty() ? "off" : "error";
-    out["message"] = !trouble.empty() ? trouble
-                     : hub.config().url.empty()
-                         ? "not configured: set REPLICA_URL, or call replica_attach"
-                         : "not attached: not in WAL mode yet, or not among REPLICA_DATABASES";
+    out["message"] = !trouble.empty()           ? trouble
+                     : hub.config().url.empty() ? "not configured: set REPLICA_URL, or call replica_attach"
+                                                : "not attached: not in WAL mode yet, or not among REPLICA_DATABASES";
     return out;
   }
   const ControlBlock* c = database->control();
@@ -173,7 +172,8 @@ ordered_json StatusReport(const std::string& path) {
                          : ReplicaState::kOff;
   const uint64_t captured = c->captured_txid.load(std::memory_order_acquire);
   const uint64_t acknowledged = c->acknowledged_txid.load();
-  // Commits that the tap counted and capture has not seen yet. A recovery starts SQLite's count anew: then none are told.
+  // Commits that the tap counted and capture has not seen yet. A recovery starts SQLite's count anew: then none are
+  // told.
   const auto waiting = static_cast<int32_t>(c->committed_changes.load() - c->captured_changes.load());
   const uint64_t committed = captured + (waiting > 0 && waiting < 100000000 ? static_cast<uint64_t>(waiting) : 0);
   const int64_t now = SystemClock().WallMicros();

@@ -16,8 +16,8 @@ Result<std::string> SchemaPath(sqlite3* db, const std::string& schema);
 // replica_status: what the control block says, from whatever process the leader runs in. Never fails, never waits.
 nlohmann::ordered_json StatusReport(const std::string& path);
 
-// replica_verify. `depth`: quick, full or objects. The error is for a verify that could not be done; a replica that is not
-// right is "ok": false with "errors".
+// replica_verify. `depth`: quick, full or objects. The error is for a verify that could not be done; a replica that is
+// not right is "ok": false with "errors".
 Result<nlohmann::ordered_json> VerifyReport(const std::string& path, const std::string& depth);
 
 }  // namespace replica

@@ -1,4 +1,5 @@
-// What capture hands to the encoder: the committed frames of one run of a WAL (or several in a row), and where they end.
+// What capture hands to the encoder: the committed frames of one run of a WAL (or several in a row), and where they
+// end.
 #ifndef LIBREPLICA_UPLOADER_BATCH_H_
 #define LIBREPLICA_UPLOADER_BATCH_H_
 

@@ -4,8 +4,8 @@
 #include <unordered_set>
 
 namespace replica {
-BatchEncoder::BatchEncoder(const Batch& batch, Source* source, PageTable* table, const SegmentHeader& header, int64_t now,
-                           const EncodeOptions& options)
+BatchEncoder::BatchEncoder(const Batch& batch, Source* source, PageTable* table, const SegmentHeader& header,
+                           int64_t now, const EncodeOptions& options)
     : batch_(batch),
       source_(source),
       table_(table),
@@ -67,8 +67,7 @@ Status BatchEncoder::GatherVersions() {
     const BatchCommit& commit = batch_.commits[c];
     for (size_t i = commit.first; i < commit.first + commit.count; i++) {
       // Spilled frames may be of pages that the transaction cut off before it ended.
-      if (batch_.frames[i].page <= commit.pages)
-        versions_.push_back({batch_.frames[i].page, c, i, 0});
+      if (batch_.frames[i].page <= commit.pages) versions_.push_back({batch_.frames[i].page, c, i, 0});
     }
     if (commit.pages > pages) REPLICA_TRY(AddNewPages(c, pages + 1, commit.pages, &added));
     pages = commit.pages;
@@ -79,8 +78,7 @@ Status BatchEncoder::GatherVersions() {
   // Frames of one commit stayed in order: of equal neighbours the last one counts.
   size_t kept = 0;
   for (size_t i = 0; i < versions_.size(); i++) {
-    const bool superseded = i + 1 < versions_.size() &&
-                            versions_[i + 1].page == versions_[i].page &&
+    const bool superseded = i + 1 < versions_.size() && versions_[i + 1].page == versions_[i].page &&
                             (folded_ || versions_[i + 1].commit == versions_[i].commit);
     if (superseded) continue;
     if (folded_ && versions_[i].page > batch_.commits.back().pages) continue;
@@ -117,9 +115,8 @@ Status BatchEncoder::HashAll() {
   // Commits in order need the versions by commit; the segment needs them by page.
   std::vector<uint32_t> order(versions_.size());
   for (uint32_t i = 0; i < order.size(); i++) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-    return versions_[a].commit < versions_[b].commit;
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint32_t a, uint32_t b) { return versions_[a].commit < versions_[b].commit; });
   size_t next = 0;
   for (uint32_t c = 0; c < batch_.commits.size(); c++) {
     table_->Resize(batch_.commits[c].pages);
@@ -153,10 +150,8 @@ Status BatchEncoder::Hash(Version* v) {
   return Ok();
 }
 
-Result<EncodedSegment> EncodeDifference(Source* source, SegmentHeader header,
-                                        uint64_t checksum_before, int64_t now,
-                                        const EncodeOptions& options, const std::string& path,
-                                        PageTable* table) {
+Result<EncodedSegment> EncodeDifference(Source* source, SegmentHeader header, uint64_t checksum_before, int64_t now,
+                                        const EncodeOptions& options, const std::string& path, PageTable* table) {
   const uint32_t pages = source->view_pages();
   const uint32_t pages_before = table->pages();
   const uint32_t lock_page = LockPage(header.page_size);

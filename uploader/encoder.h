@@ -1,7 +1,7 @@
 // Turns what was captured into segments: a batch of commits into a log segment, a read view into a resync.
 //
-// Each brings the page table along to the state that its segment ends with. Between the table's Begin and Commit, so that
-// the caller can roll it back on error. Leader's thread only.
+// Each brings the page table along to the state that its segment ends with. Between the table's Begin and Commit, so
+// that the caller can roll it back on error. Leader's thread only.
 #ifndef LIBREPLICA_UPLOADER_ENCODER_H_
 #define LIBREPLICA_UPLOADER_ENCODER_H_
 
@@ -19,17 +19,17 @@
 namespace replica {
 
 struct EncodeOptions {
-  int level = 3;                         // zstd
-  uint64_t fold_above = 64ULL << 20;     // bytes of frames; more are folded
-  bool prefix = true;                    // code pages against their previous versions
+  int level = 3;                      // zstd
+  uint64_t fold_above = 64ULL << 20;  // bytes of frames; more are folded
+  bool prefix = true;                 // code pages against their previous versions
 };
 
-// A batch on its way into a log segment, in two steps: Prepare hashes it and brings the page table along (memory speed), Write
-// compresses. A read view can end between them.
+// A batch on its way into a log segment, in two steps: Prepare hashes it and brings the page table along (memory
+// speed), Write compresses. A read view can end between them.
 class BatchEncoder {
  public:
-  // `batch`, `source` and `table` outlive it. `header` needs page size, ids, writer, sequence and min_txid; kind and flags
-  // are set here. `now`: wall clock, µs.
+  // `batch`, `source` and `table` outlive it. `header` needs page size, ids, writer, sequence and min_txid; kind and
+  // flags are set here. `now`: wall clock, µs.
   BatchEncoder(const Batch& batch, Source* source, PageTable* table, const SegmentHeader& header, int64_t now,
                const EncodeOptions& options);
 
@@ -69,10 +69,10 @@ class BatchEncoder {
   std::string scratch_;
 };
 
-// The pages of the view that differ from `table`, as one folded log segment of one TXID. Null size (0) when nothing differs.
-Result<EncodedSegment> EncodeDifference(Source* source, SegmentHeader header, uint64_t checksum_before,
-                                        int64_t now, const EncodeOptions& options,
-                                        const std::string& path, PageTable* table);
+// The pages of the view that differ from `table`, as one folded log segment of one TXID. Null size (0) when nothing
+// differs.
+Result<EncodedSegment> EncodeDifference(Source* source, SegmentHeader header, uint64_t checksum_before, int64_t now,
+                                        const EncodeOptions& options, const std::string& path, PageTable* table);
 
 // Hashes every page of the source's view.
 Result<PageTable> ScanView(Source* source);

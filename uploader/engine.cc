@@ -12,15 +12,15 @@
 namespace replica {
 namespace {
 
-constexpr int64_t kFirstBackoff = 100000;        // µs
-constexpr int64_t kLongestBackoff = 30000000;    // µs
-constexpr uint64_t kLeastSpool = 256ULL << 20;   // bytes
+constexpr int64_t kFirstBackoff = 100000;       // µs
+constexpr int64_t kLongestBackoff = 30000000;   // µs
+constexpr uint64_t kLeastSpool = 256ULL << 20;  // bytes
 constexpr uint64_t kLeastLogForSnapshot = 1 << 20;
-constexpr uint64_t kLargestPut = 5ULL << 30;     // S3's limit for one PUT
+constexpr uint64_t kLargestPut = 5ULL << 30;  // S3's limit for one PUT
 // A snapshot's copy is frozen in a read view when so few of its pages are left, or after so many rounds.
 constexpr uint32_t kFewPages = 512;
 constexpr int kMostRounds = 8;
-constexpr uint32_t kWakeFrames = 256;            // frames a gathering leader lets commits write before they wake it
+constexpr uint32_t kWakeFrames = 256;  // frames a gathering leader lets commits write before they wake it
 
 // Errors that only a person can mend: tried again, but slowly.
 bool NeedsPerson(const Status& status) {
@@ -29,8 +29,10 @@ bool NeedsPerson(const Status& status) {
     case Code::kInvalidArgument:
     case Code::kUnsupported:
     case Code::kConflict:
-    case Code::kCorrupt: return true;
-    default: return false;
+    case Code::kCorrupt:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -67,9 +69,8 @@ struct Engine::Mailbox {
   }
 };
 
-Engine::Engine(Source* source, std::shared_ptr<Store> store, ControlBlock* control,
-               std::shared_ptr<void> keep_alive, Place place, EngineOptions options,
-               const Clock& clock)
+Engine::Engine(Source* source, std::shared_ptr<Store> store, ControlBlock* control, std::shared_ptr<void> keep_alive,
+               Place place, EngineOptions options, const Clock& clock)
     : source_(source),
       store_(std::move(store)),
       control_(control),
@@ -131,8 +132,7 @@ void Engine::Run() {
 }
 
 void Engine::StampCleanClose() {
-  if (!attached_ || fenced_ || needs_resync_ || control_->overflow.load() != 0 ||
-      control_->journal_total.load() != 0)
+  if (!attached_ || fenced_ || needs_resync_ || control_->overflow.load() != 0 || control_->journal_total.load() != 0)
     return;
   // The close passed the restart gate, which wrote down where the WAL ended.
   const uint64_t end = uint64_t{LoadBig32(state_.wal.salts.data())} << 32 | state_.wal.frame;
@@ -276,8 +276,8 @@ Status Engine::Resync() {
   EncodedSegment encoded;
   Status status = WithView([&]() -> Status {
     table_.Begin();
-    auto result = EncodeDifference(source_, header, state_.checksum, clock_.WallMicros(),
-                                   options_.encode, SpoolPath(header.sequence), &table_);
+    auto result = EncodeDifference(source_, header, state_.checksum, clock_.WallMicros(), options_.encode,
+                                   SpoolPath(header.sequence), &table_);
     Status s = result.status();
     if (s.ok()) {
       encoded = std::move(*result);
@@ -310,9 +310,8 @@ Status Engine::Resync() {
   if (encoded.size == 0) {
     events_.Add("resync", "no page differs: the history goes on");
   } else {
-    events_.Add("resync", std::to_string(encoded.segment.trailer.version_count) +
-                              " pages differ; they are TXID " + std::to_string(state_.txid) +
-                              ". Commits in between cannot be restored one by one");
+    events_.Add("resync", std::to_string(encoded.segment.trailer.version_count) + " pages differ; they are TXID " +
+                              std::to_string(state_.txid) + ". Commits in between cannot be restored one by one");
     control_->spool_bytes.fetch_add(encoded.size);
     Pending pending;
     pending.first_commit = encoded.segment.commits.front().time;
@@ -375,7 +374,8 @@ Status Engine::SnapshotStep() {
   return Ok();
 }
 
-// The view lasts for as long as hashing the last commits and copying the last pages takes; they are compressed after it.
+// The view lasts for as long as hashing the last commits and copying the last pages takes; they are compressed after
+// it.
 Status Engine::FreezeSnapshot() {
   REPLICA_TRY(source_->BeginView());
   bool open = true;
@@ -438,19 +438,16 @@ void Engine::LoseTrack(const std::string& why) {
 }
 
 void Engine::CheckBound() {
-  const uint64_t limit =
-      options_.spool_limit != 0
-          ? options_.spool_limit
-          : std::max(kLeastSpool, uint64_t{table_.pages()} * state_.page_size);
+  const uint64_t limit = options_.spool_limit != 0 ? options_.spool_limit
+                                                   : std::max(kLeastSpool, uint64_t{table_.pages()} * state_.page_size);
   control_->spool_limit.store(limit);
   const uint64_t held = control_->spool_bytes.load() + control_->journal_total.load();
   if (held > limit && queue_.size() > 1)
-    DropSpool("the spool holds " + std::to_string(held) + " bytes, over its bound of " +
-              std::to_string(limit));
+    DropSpool("the spool holds " + std::to_string(held) + " bytes, over its bound of " + std::to_string(limit));
 }
 
-// Gives up the segments that wait behind the one in flight. Their pages count as unknown from then on, so a resync sends
-// them as they are by then.
+// Gives up the segments that wait behind the one in flight. Their pages count as unknown from then on, so a resync
+// sends them as they are by then.
 void Engine::DropSpool(const std::string& why) {
   const size_t keep = log_in_flight_ ? 1 : 0;
   if (queue_.size() <= keep) return;
@@ -463,11 +460,9 @@ void Engine::DropSpool(const std::string& why) {
     for (const CommitEntry& c : queue_[i].encoded.segment.commits) least = std::min(least, c.pages);
   table_.Resize(least);
   table_.Resize(first.pages_before);
-  for (uint32_t page = least + 1; page <= table_.pages(); page++)
-    table_.Set(page, PageTable::kUnknown);
+  for (uint32_t page = least + 1; page <= table_.pages(); page++) table_.Set(page, PageTable::kUnknown);
   for (size_t i = keep; i < queue_.size(); i++)
-    for (const PageVersion& v : queue_[i].encoded.segment.versions)
-      table_.Set(v.page, PageTable::kUnknown);
+    for (const PageVersion& v : queue_[i].encoded.segment.versions) table_.Set(v.page, PageTable::kUnknown);
   state_.txid = first_txid - 1;
   state_.sequence -= queue_.size() - keep;
   state_.checksum = first.checksum_before;
@@ -531,7 +526,8 @@ void Engine::LogDone(const Status& result) {
     bool own_writer = false;
     status = LookAtRival(&ours, &own_writer);
     if (status.ok() && !ours) {
-      const std::string key = ObjectUrl(*store_, LogKey(state_.generation, queue_.front().encoded.segment.header.sequence));
+      const std::string key =
+          ObjectUrl(*store_, LogKey(state_.generation, queue_.front().encoded.segment.header.sequence));
       if (own_writer) {
         // This folder wrote it and forgot (a power loss took spool and state): the replica is ahead of us.
         events_.Add("resync", key + " was written by this database before; reading the replica");
@@ -545,9 +541,10 @@ void Engine::LogDone(const Status& result) {
       (void)Save({});
       control_->active.store(0);
       events_.Add("fenced", key + " was written by another writer");
-      SetError(Status(Code::kConflict,
-                      key + " was written by another process or machine with this database's history; this one stopped "
-                            "uploading. If this database is the one to keep, attach it with the option \"takeover\": true"));
+      SetError(
+          Status(Code::kConflict,
+                 key + " was written by another process or machine with this database's history; this one stopped "
+                       "uploading. If this database is the one to keep, attach it with the option \"takeover\": true"));
       SetState();
       return;
     }
@@ -626,6 +623,7 @@ void Engine::Acknowledge() {
       control_->sync_done.store(captured_ticket_, std::memory_order_release);
   }
   PublishPosition();
+  SetState();
   NotifyWaiters(control_);
 }
 
@@ -658,8 +656,8 @@ void Engine::Backoff(const Status& status, int* attempts, int64_t* retry_at) {
 bool Engine::Drained() const {
   if (fenced_ || (!error_.ok() && NeedsPerson(error_))) return true;  // more time would not help
   if (!attached_) return false;
-  return queue_.empty() && !log_in_flight_ && !snapshot_ && (!builder_ || state_.snapshot_txid != 0) && !needs_resync_ && state_.snapshot_txid != 0 &&
-         source_->Backlog() == 0;
+  return queue_.empty() && !log_in_flight_ && !snapshot_ && (!builder_ || state_.snapshot_txid != 0) &&
+         !needs_resync_ && state_.snapshot_txid != 0 && source_->Backlog() == 0;
 }
 
 void Engine::Sleep() {
@@ -695,13 +693,11 @@ void Engine::Sleep() {
   control_->wake_at.store(wake_at, std::memory_order_seq_cst);
   // The other half of Dekker (Database::Tap): what was committed or asked before wake_at was visible is looked for now.
   const bool commit = idle && streaming && !needs_resync_ && !resting &&
-                      (control_->committed.load(std::memory_order_seq_cst) != committed ||
-                       source_->Backlog() != 0);
+                      (control_->committed.load(std::memory_order_seq_cst) != committed || source_->Backlog() != 0);
   const bool asked = streaming && !resting && !needs_resync_ &&
                      ((control_->sync_wanted.load() != captured_ticket_ && queue_.empty() && !log_in_flight_) ||
                       (control_->snapshot_wanted.load() != control_->snapshot_done.load() && !snapshot_) ||
-                      SnapshotDue() ||
-                      control_->mark_wanted.load() != control_->mark_done.load());
+                      SnapshotDue() || control_->mark_wanted.load() != control_->mark_done.load());
   if (!commit && !asked && mailbox_->Empty()) FutexWait(&control_->wake_word, word, wait);
   control_->wake_at.store(kWakeNever, std::memory_order_seq_cst);
 }

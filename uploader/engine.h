@@ -1,8 +1,9 @@
 // The leader's work for one database: capture commits into segments, send them, keep snapshots, heal gaps.
 //
-// Run is the leader's thread; it sleeps on the control block's wake word and never waits for the network while capturing
-// (the first contact with an unknown replica, a rebuild of lost page hashes and the look at a rival's object do wait; the
-// journal keeps commits meanwhile). PUTs run on the store's thread and report through a mailbox. docs/architecture.md.
+// Run is the leader's thread; it sleeps on the control block's wake word and never waits for the network while
+// capturing (the first contact with an unknown replica, a rebuild of lost page hashes and the look at a rival's object
+// do wait; the journal keeps commits meanwhile). PUTs run on the store's thread and report through a mailbox.
+// docs/architecture.md.
 #ifndef LIBREPLICA_UPLOADER_ENGINE_H_
 #define LIBREPLICA_UPLOADER_ENGINE_H_
 
@@ -31,8 +32,8 @@
 namespace replica {
 
 struct EngineOptions {
-  int64_t sync_interval = 1000000;                       // µs between starts of PUTs; 0: as fast as the store answers
-  uint64_t spool_limit = 0;                              // bytes; 0: the database's size, at least 256 MiB
+  int64_t sync_interval = 1000000;  // µs between starts of PUTs; 0: as fast as the store answers
+  uint64_t spool_limit = 0;         // bytes; 0: the database's size, at least 256 MiB
   int64_t snapshot_interval = int64_t{24} * 3600 * 1000000;  // µs
   int64_t watch_interval = 5000000;  // µs between looks for commits of processes without libreplica
   bool takeover = false;             // continue a history that this folder does not know or that another writer holds
@@ -43,15 +44,15 @@ struct EngineOptions {
 class Engine {
  public:
   struct Place {
-    std::string database;      // path of the database file
-    std::string folder;        // its replica folder
-    FileStamp opened;          // the database file when this process first opened it
-    uint32_t opened_gates = 0; // ControlBlock::gates then
+    std::string database;       // path of the database file
+    std::string folder;         // its replica folder
+    FileStamp opened;           // the database file when this process first opened it
+    uint32_t opened_gates = 0;  // ControlBlock::gates then
   };
 
   // `source` and `control` outlive the engine; `keep_alive` keeps `control` mapped for PUTs that end after it.
-  Engine(Source* source, std::shared_ptr<Store> store, ControlBlock* control,
-         std::shared_ptr<void> keep_alive, Place place, EngineOptions options, const Clock& clock);
+  Engine(Source* source, std::shared_ptr<Store> store, ControlBlock* control, std::shared_ptr<void> keep_alive,
+         Place place, EngineOptions options, const Clock& clock);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -61,8 +62,8 @@ class Engine {
   // Any thread, any number of times: from now on Run has `flush_micros` to come to its end.
   void Stop(int64_t flush_micros);
 
-  // After Run, and after the source's connection was closed: notes that the database file holds exactly what was captured,
-  // if so. The next start then needs no scan.
+  // After Run, and after the source's connection was closed: notes that the database file holds exactly what was
+  // captured, if so. The next start then needs no scan.
   void StampCleanClose();
 
  private:

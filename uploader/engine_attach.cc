@@ -23,13 +23,14 @@ Status Engine::Attach() {
     fenced_ = attached_ = true;
     PublishPosition();
     SetError(Status(Code::kConflict,
-                    store_->url() + " has another writer since this database last uploaded; nothing is uploaded. If this "
-                                    "database is the one to keep, attach it with the option \"takeover\": true"));
+                    store_->url() +
+                        " has another writer since this database last uploaded; nothing is uploaded. If this "
+                        "database is the one to keep, attach it with the option \"takeover\": true"));
     return Ok();
   }
   const bool same_folder = known && state_.folder_identity == state_file_.FolderIdentity();
-  if (known && same_folder && table_valid && !state_.restored && !state_.fenced &&
-      !state_.partial && state_.page_size == source_->page_size()) {
+  if (known && same_folder && table_valid && !state_.restored && !state_.fenced && !state_.partial &&
+      state_.page_size == source_->page_size()) {
     Status status = LoadSpool();
     if (status.ok()) return AttachLocal(table_valid);
     events_.Add("resync", "the spool is not what it was: " + status.message());
@@ -60,7 +61,7 @@ Status Engine::AttachLocal(bool /*table_valid*/) {
     LoseTrack("the last position is not in the WAL (a power loss, or writers without libreplica)");
   }
   events_.Add("attach", "at TXID " + std::to_string(state_.txid) +
-                            (unchanged     ? ": the file is as it was left"
+                            (unchanged       ? ": the file is as it was left"
                              : needs_resync_ ? ": the position must be found by comparing"
                                              : ": the WAL goes on from it"));
   Acknowledge();
@@ -70,8 +71,7 @@ Status Engine::AttachLocal(bool /*table_valid*/) {
 void Engine::Activate() {
   const uint64_t limit = options_.spool_limit;
   control_->spool_limit.store(
-      limit != 0 ? limit
-                 : std::max<uint64_t>(256ULL << 20, uint64_t{table_.pages()} * state_.page_size));
+      limit != 0 ? limit : std::max<uint64_t>(256ULL << 20, uint64_t{table_.pages()} * state_.page_size));
   control_->overflow.store(0);
   control_->active.store(1, std::memory_order_seq_cst);
 }
@@ -110,8 +110,7 @@ Status Engine::LoadSpool() {
     bytes += pending.encoded.size;
     queue_.push_back(std::move(pending));
   }
-  if (txid != 0 && txid != state_.txid)
-    return {Code::kCorrupt, folder + " does not end at the state's TXID"};
+  if (txid != 0 && txid != state_.txid) return {Code::kCorrupt, folder + " does not end at the state's TXID"};
   control_->spool_bytes.store(bytes);
   return Ok();
 }
@@ -145,11 +144,12 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
     }
     const bool equal = same_size && scanned.checksum() == t.checksum_after && scanned.pages() == t.pages_after;
     if (!equal && !options_.takeover)
-      return {Code::kConflict,
-              store_->url() + " holds the history of another database (id " + HexEncode(h.database) + ", TXID " +
-                  std::to_string(head.txid) + " of " + FormatTime(t.created) +
-                  "); nothing was written. Use another prefix, restore that history, or continue it with this database's "
-                  "content by the option \"takeover\": true"};
+      return {
+          Code::kConflict,
+          store_->url() + " holds the history of another database (id " + HexEncode(h.database) + ", TXID " +
+              std::to_string(head.txid) + " of " + FormatTime(t.created) +
+              "); nothing was written. Use another prefix, restore that history, or continue it with this database's "
+              "content by the option \"takeover\": true"};
     if (equal) {
       table_ = std::move(scanned);
       table_valid = true;
@@ -219,8 +219,9 @@ Status Engine::ProbeFencing(const Id& generation) {
   if (second.code() == Code::kExists) return Ok();
   if (!second.ok()) return second;
   return {Code::kUnsupported,
-          store_->url() + ": the store ignores If-None-Match, so two writers could not be told apart: use another store, or "
-                          "accept that with the option \"fencing\": false"};
+          store_->url() +
+              ": the store ignores If-None-Match, so two writers could not be told apart: use another store, or "
+              "accept that with the option \"fencing\": false"};
 }
 
 Status Engine::NewGeneration() {

@@ -20,8 +20,7 @@ void EventLog::Add(const std::string& kind, const std::string& message) const {
   if (size.ok() && *size > kLimit) ::rename(path.c_str(), (path + ".1").c_str());
   const nlohmann::ordered_json event = {
       {"time", FormatTime(clock_.WallMicros())}, {"kind", kind}, {"message", message}};
-  const std::string line =
-      event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  const std::string line = event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   auto fd = OpenFile(path, O_WRONLY | O_CREAT | O_APPEND);
   if (fd.ok() && ::write(fd->get(), line.data(), line.size()) < 0) return;
 }

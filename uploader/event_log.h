@@ -1,7 +1,7 @@
 // What happened to a replica, for people: <database>-replica/events, one JSON object a line, {"time","kind","message"}.
 //
-// Bounded: past 256 KiB the file becomes events.1 and a new one begins. Appends are single writes, so processes may share
-// the file. Thread-safe. A failure to write is not reported: events are a convenience.
+// Bounded: past 256 KiB the file becomes events.1 and a new one begins. Appends are single writes, so processes may
+// share the file. Thread-safe. A failure to write is not reported: events are a convenience.
 #ifndef LIBREPLICA_UPLOADER_EVENT_LOG_H_
 #define LIBREPLICA_UPLOADER_EVENT_LOG_H_
 
@@ -15,8 +15,8 @@
 namespace replica {
 
 struct Event {
-  std::string time;     // RFC 3339, UTC
-  std::string kind;     // attach, leader, generation, snapshot, resync, fenced, dropped, error, recovered, detach …
+  std::string time;  // RFC 3339, UTC
+  std::string kind;  // attach, leader, generation, snapshot, resync, fenced, dropped, error, recovered, detach …
   std::string message;
 };
 

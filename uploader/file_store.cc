@@ -20,7 +20,9 @@ namespace stdfs = std::filesystem;
 constexpr char kTemporary[] = ".tmp-";  // no key has a part that starts with a dot
 
 // A crash leaves a temporary file behind; it is never listed as an object.
-bool IsTemporary(const std::string& name) { return name.rfind(kTemporary, 0) == 0; }
+bool IsTemporary(const std::string& name) {
+  return name.rfind(kTemporary, 0) == 0;
+}
 
 Status WriteBody(int fd, const ObjectBody& body, const std::string& path) {
   if (body.path.empty()) return WriteAt(fd, body.bytes.data(), body.bytes.size(), 0, path);
@@ -42,8 +44,9 @@ FileStore::FileStore(std::string folder, std::shared_ptr<Worker> worker)
     : folder_(std::move(folder)), url_("file://" + folder_), worker_(std::move(worker)) {}
 
 void FileStore::PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) {
-  worker_->Post([path = folder_ + "/" + key, body = std::move(body), if_absent,
-                 done = std::move(done)] { done(PutFile(path, body, if_absent)); });
+  worker_->Post([path = folder_ + "/" + key, body = std::move(body), if_absent, done = std::move(done)] {
+    done(PutFile(path, body, if_absent));
+  });
 }
 
 Status FileStore::PutFile(const std::string& path, const ObjectBody& body, bool if_absent) {
@@ -51,16 +54,15 @@ Status FileStore::PutFile(const std::string& path, const ObjectBody& body, bool 
   const std::string folder = ParentFolder(path);
   REPLICA_TRY(MakeFolders(folder));
   if (if_absent && FileExists(path)) return {Code::kExists, path + " exists already"};
-  const std::string temporary = folder + "/" + kTemporary + std::to_string(::getpid()) + "-" +
-                                std::to_string(counter.fetch_add(1));
+  const std::string temporary =
+      folder + "/" + kTemporary + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1));
   REPLICA_TRY(RemoveFile(temporary));
   REPLICA_ASSIGN(UniqueFd fd, OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL));
   Status status = WriteBody(fd.get(), body, temporary);
   if (status.ok()) status = SyncFile(fd.get(), temporary);
   if (status.ok() && if_absent) {
     if (::link(temporary.c_str(), path.c_str()) != 0)
-      status = errno == EEXIST ? Status(Code::kExists, path + " exists already")
-                               : ErrnoStatus(errno, "link to", path);
+      status = errno == EEXIST ? Status(Code::kExists, path + " exists already") : ErrnoStatus(errno, "link to", path);
     ::unlink(temporary.c_str());
   } else if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
     status = ErrnoStatus(errno, "rename to", path);
@@ -85,22 +87,19 @@ Result<std::string> FileStore::Get(const std::string& key, uint64_t offset, uint
   return out;
 }
 
-Result<uint64_t> FileStore::Size(const std::string& key) { return FileSize(folder_ + "/" + key); }
+Result<uint64_t> FileStore::Size(const std::string& key) {
+  return FileSize(folder_ + "/" + key);
+}
 
-Result<Listing> FileStore::List(const std::string& prefix, const std::string& start_after,
-                                bool folders_only) {
+Result<Listing> FileStore::List(const std::string& prefix, const std::string& start_after, bool folders_only) {
   Listing listing;
   // The folder part of the prefix is walked; what follows the last '/' filters names.
   const size_t slash = prefix.find_last_of('/');
   const std::string base = slash == std::string::npos ? "" : prefix.substr(0, slash + 1);
   const std::string root = folder_ + "/" + base;
-  auto keep = [&](const std::string& key) {
-    return key.rfind(prefix, 0) == 0 && key > start_after;
-  };
+  auto keep = [&](const std::string& key) { return key.rfind(prefix, 0) == 0 && key > start_after; };
   auto missing = [](const std::error_code& e) { return e == std::errc::no_such_file_or_directory; };
-  auto failed = [&](const std::error_code& e) {
-    return ErrnoStatus(e.value(), "list folder", root);
-  };
+  auto failed = [&](const std::error_code& e) { return ErrnoStatus(e.value(), "list folder", root); };
   std::error_code error;
   if (folders_only) {
     for (stdfs::directory_iterator it(root, error), end; !error && it != end; it.increment(error)) {
@@ -109,8 +108,7 @@ Result<Listing> FileStore::List(const std::string& prefix, const std::string& st
       if (it->is_directory(ignored) && keep(key + "/")) listing.folders.push_back(key + "/");
     }
   } else {
-    for (stdfs::recursive_directory_iterator it(root, error), end; !error && it != end;
-         it.increment(error)) {
+    for (stdfs::recursive_directory_iterator it(root, error), end; !error && it != end; it.increment(error)) {
       if (IsTemporary(it->path().filename().string())) continue;
       std::error_code vanished;
       if (!it->is_regular_file(vanished)) continue;

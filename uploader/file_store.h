@@ -21,8 +21,7 @@ class FileStore : public Store {
   void PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) override;
   Result<std::string> Get(const std::string& key, uint64_t offset, uint64_t size) override;
   Result<uint64_t> Size(const std::string& key) override;
-  Result<Listing> List(const std::string& prefix, const std::string& start_after,
-                       bool folders_only) override;
+  Result<Listing> List(const std::string& prefix, const std::string& start_after, bool folders_only) override;
   Status Delete(const std::vector<std::string>& keys) override;
 
  private:

@@ -89,8 +89,7 @@ struct HttpClient::Transfer {
     } else {
       auto got = ReadAt(t->file.get(), out, n, t->sent, body.path);
       if (!got.ok() || *got != n) {
-        t->body_error = got.ok() ? Status(Code::kIo, body.path + " became shorter while it was sent")
-                                 : got.status();
+        t->body_error = got.ok() ? Status(Code::kIo, body.path + " became shorter while it was sent") : got.status();
         return CURL_READFUNC_ABORT;
       }
     }
@@ -209,8 +208,8 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
     curl_slist* longer = curl_slist_append(t->headers, header.c_str());
     if (longer != nullptr) t->headers = longer;
   }
-  // No empty "Expect:" to switch off 100-continue: libcurl 7.88 would sign the header and then not send it. It asks only
-  // above 1 MiB, where the round trip is worth it: a refusal comes before the body.
+  // No empty "Expect:" to switch off 100-continue: libcurl 7.88 would sign the header and then not send it. It asks
+  // only above 1 MiB, where the round trip is worth it: a refusal comes before the body.
   curl_easy_setopt(easy, CURLOPT_URL, r.url.c_str());
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
@@ -270,27 +269,26 @@ void HttpClient::Complete(CURL* easy, int curl_code) {
     return;
   }
   const std::string endpoint = Endpoint(t->request.url);
-  const std::string why =
-      t->error[0] != 0 ? t->error : curl_easy_strerror(static_cast<CURLcode>(curl_code));
+  const std::string why = t->error[0] != 0 ? t->error : curl_easy_strerror(static_cast<CURLcode>(curl_code));
   switch (curl_code) {
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_ISSUER_ERROR:
-      t->done(Status(Code::kPermission, "the TLS certificate of " + endpoint + " does not verify (" +
-                                            why + "); for a private CA set REPLICA_CA_FILE"));
+      t->done(Status(Code::kPermission, "the TLS certificate of " + endpoint + " does not verify (" + why +
+                                            "); for a private CA set REPLICA_CA_FILE"));
       return;
     case CURLE_WRITE_ERROR:
       if (t->too_long) {
-        t->done(Status(Code::kCorrupt, endpoint + " sent more than the " +
-                                           std::to_string(t->request.response_limit) +
+        t->done(Status(Code::kCorrupt, endpoint + " sent more than the " + std::to_string(t->request.response_limit) +
                                            " bytes that were asked for"));
         return;
       }
       break;
-    default: break;
+    default:
+      break;
   }
-  t->done(Status(Code::kUnavailable, "no answer from " + endpoint + " (" + why +
-                                         "); check REPLICA_ENDPOINT and the network"));
+  t->done(Status(Code::kUnavailable,
+                 "no answer from " + endpoint + " (" + why + "); check REPLICA_ENDPOINT and the network"));
 }
 
 }  // namespace replica

@@ -1,7 +1,7 @@
 // HTTP over libcurl's multi interface: one network thread for the whole process, connections kept alive.
 //
-// Thread-safe. The thread starts with the first request and blocks all signals. Memory is bounded by the response limits
-// and by two 64 KiB buffers a transfer; request bodies stream from their file.
+// Thread-safe. The thread starts with the first request and blocks all signals. Memory is bounded by the response
+// limits and by two 64 KiB buffers a transfer; request bodies stream from their file.
 #ifndef LIBREPLICA_UPLOADER_HTTP_H_
 #define LIBREPLICA_UPLOADER_HTTP_H_
 
@@ -26,12 +26,12 @@ namespace replica {
 struct HttpRequest {
   std::string method = "GET";  // GET, HEAD, PUT, POST
   std::string url;
-  std::vector<std::string> headers;  // "name: value"
-  ObjectBody body;                   // for PUT and POST
-  std::string sign;                  // CURLOPT_AWS_SIGV4, e.g. "aws:amz:eu-west-1:s3"; empty: unsigned
-  std::string user;                  // access key id
-  std::string password;              // secret access key
-  std::string ca_file;               // PEM bundle instead of the system's
+  std::vector<std::string> headers;    // "name: value"
+  ObjectBody body;                     // for PUT and POST
+  std::string sign;                    // CURLOPT_AWS_SIGV4, e.g. "aws:amz:eu-west-1:s3"; empty: unsigned
+  std::string user;                    // access key id
+  std::string password;                // secret access key
+  std::string ca_file;                 // PEM bundle instead of the system's
   uint64_t response_limit = 16 << 20;  // more bytes than that fail the request
 };
 

@@ -1,7 +1,8 @@
 // The hash of every page of a database at one position, and the database checksum that follows from them.
 //
 // Page hash: XXH3-64 of the page's bytes, seeded with the page number. Database checksum: XOR of the hashes of pages
-// 1..n but the lock page (docs/format.md, "Checksums"). A page that nothing ever wrote reads as zeros, here as in SQLite.
+// 1..n but the lock page (docs/format.md, "Checksums"). A page that nothing ever wrote reads as zeros, here as in
+// SQLite.
 #ifndef LIBREPLICA_UPLOADER_PAGE_TABLE_H_
 #define LIBREPLICA_UPLOADER_PAGE_TABLE_H_
 
@@ -14,7 +15,9 @@ constexpr uint32_t kMinPageSize = 512;
 constexpr uint32_t kMaxPageSize = 65536;
 
 // The page at byte 2^30, which SQLite uses for locks and never for content (https://sqlite.org/fileformat2.html, 1.5).
-inline uint32_t LockPage(uint32_t page_size) { return (1U << 30) / page_size + 1; }
+inline uint32_t LockPage(uint32_t page_size) {
+  return (1U << 30) / page_size + 1;
+}
 inline bool ValidPageSize(uint64_t n) {
   return n >= kMinPageSize && n <= kMaxPageSize && (n & (n - 1)) == 0;
 }

@@ -15,7 +15,9 @@ bool NumberAfter(const std::string& key, const std::string& prefix, uint64_t* nu
 
 }  // namespace
 
-std::string GenerationPrefix(const Id& generation) { return HexEncode(generation) + "/"; }
+std::string GenerationPrefix(const Id& generation) {
+  return HexEncode(generation) + "/";
+}
 
 std::string LogKey(const Id& generation, uint64_t sequence) {
   return GenerationPrefix(generation) + "log/" + Hex16(sequence);
@@ -30,8 +32,7 @@ Result<std::vector<Id>> ListGenerations(Store* store) {
   std::vector<Id> generations;
   for (const std::string& folder : listing.folders) {
     Id id;
-    if (ParseId(std::string_view(folder).substr(0, folder.size() - 1), &id))
-      generations.push_back(id);
+    if (ParseId(std::string_view(folder).substr(0, folder.size() - 1), &id)) generations.push_back(id);
   }
   std::sort(generations.begin(), generations.end());
   return generations;
@@ -39,8 +40,7 @@ Result<std::vector<Id>> ListGenerations(Store* store) {
 
 Result<std::vector<LogObject>> ListLog(Store* store, const Id& generation, uint64_t after) {
   const std::string prefix = GenerationPrefix(generation) + "log/";
-  REPLICA_ASSIGN(Listing listing,
-                 store->List(prefix, after == 0 ? "" : LogKey(generation, after), false));
+  REPLICA_ASSIGN(Listing listing, store->List(prefix, after == 0 ? "" : LogKey(generation, after), false));
   std::vector<LogObject> log;
   for (const ObjectInfo& object : listing.objects) {
     LogObject entry;
@@ -72,20 +72,20 @@ uint64_t StoreBytes::PieceSize(uint64_t at) const {
 void StoreBytes::FetchAhead(uint64_t at) {
   if (PieceSize(at) == 0 || next_.valid()) return;
   next_at_ = at;
-  next_ = std::async(std::launch::async, [store = store_, key = key_, at, n = PieceSize(at)] {
-    return store->Get(key, at, n);
-  });
+  next_ = std::async(std::launch::async,
+                     [store = store_, key = key_, at, n = PieceSize(at)] { return store->Get(key, at, n); });
 }
 
-void StoreBytes::Prefetch() { FetchAhead(0); }
+void StoreBytes::Prefetch() {
+  FetchAhead(0);
+}
 
 Result<std::string> StoreBytes::Read(uint64_t offset, uint64_t size) {
   const Status too_short(Code::kCorrupt, name_ + ": shorter than its contents say (truncated?)");
   if (offset > size_ || size > size_ - offset) return too_short;
   auto inside = [&] { return offset >= piece_at_ && offset + size <= piece_at_ + piece_.size(); };
   if (!inside()) {
-    const bool jump = size_ > kReadAhead && offset != piece_at_ + piece_.size() && offset != 0 &&
-                      offset < piece_at_;
+    const bool jump = size_ > kReadAhead && offset != piece_at_ + piece_.size() && offset != 0 && offset < piece_at_;
     const bool end = size_ > kReadAhead && offset + size == size_;
     if (jump || end || size > kReadAhead) {
       // Header, trailer and index of a large object: by themselves, without losing the place in the sequence of blocks.
@@ -105,8 +105,8 @@ Result<std::string> StoreBytes::Read(uint64_t offset, uint64_t size) {
       piece_.clear();
       return too_short;
     }
-    // Where the next piece starts depends on where blocks end: it starts where this one does, so a block that lies across
-    // the edge is read by the branch above.
+    // Where the next piece starts depends on where blocks end: it starts where this one does, so a block that lies
+    // across the edge is read by the branch above.
     if (size_ > kReadAhead) FetchAhead(piece_at_ + piece_.size());
   }
   return piece_.substr(offset - piece_at_, size);
@@ -115,11 +115,9 @@ Result<std::string> StoreBytes::Read(uint64_t offset, uint64_t size) {
 Result<Segment> ReadSegmentEnds(Store* store, const std::string& key, uint64_t size) {
   const std::string name = ObjectUrl(*store, key);
   if (size < kSegmentHeaderSize + kSegmentTrailerSize)
-    return Status(Code::kCorrupt, name + ": damaged segment: only " + std::to_string(size) +
-                                      " bytes (truncated?)");
+    return Status(Code::kCorrupt, name + ": damaged segment: only " + std::to_string(size) + " bytes (truncated?)");
   REPLICA_ASSIGN(std::string head, store->Get(key, 0, kSegmentHeaderSize));
-  REPLICA_ASSIGN(std::string tail,
-                 store->Get(key, size - kSegmentTrailerSize, kSegmentTrailerSize));
+  REPLICA_ASSIGN(std::string tail, store->Get(key, size - kSegmentTrailerSize, kSegmentTrailerSize));
   Segment segment;
   auto header = DecodeHeader(head);
   if (!header.ok()) return header.status().In(name);

@@ -2,7 +2,8 @@
 //
 //   <generation>/log/<seq %016x>      <generation>/snapshot/<txid %016x>
 //
-// Bundles and increments have their place in the format and are not written yet; names that are not understood are left alone.
+// Bundles and increments have their place in the format and are not written yet; names that are not understood are left
+// alone.
 #ifndef LIBREPLICA_UPLOADER_REPLICA_H_
 #define LIBREPLICA_UPLOADER_REPLICA_H_
 
@@ -73,9 +74,9 @@ struct ReplicaHead {
   Segment last;           // header and trailer of the segment that ends it
   uint64_t sequence = 0;  // last log segment; 0: none
   uint64_t txid = 0;
-  uint64_t snapshot_txid = 0;   // the newest snapshot; 0: none
+  uint64_t snapshot_txid = 0;  // the newest snapshot; 0: none
   uint64_t snapshot_bytes = 0;
-  uint64_t log_bytes = 0;       // of the log segments that follow it
+  uint64_t log_bytes = 0;  // of the log segments that follow it
 };
 Result<ReplicaHead> ReadHead(Store* store, const Id& generation);
 

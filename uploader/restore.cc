@@ -29,8 +29,7 @@ struct Plan {
 
 class Restorer {
  public:
-  Restorer(Store* store, const RestoreTarget& target, std::string path, int fd,
-           const RestoreProgress& progress)
+  Restorer(Store* store, const RestoreTarget& target, std::string path, int fd, const RestoreProgress& progress)
       : store_(store), target_(target), path_(std::move(path)), fd_(fd), progress_(progress) {}
 
   Result<RestoredDatabase> Run() {
@@ -43,17 +42,14 @@ class Restorer {
   }
 
  private:
-  Status Missing(const std::string& what) const {
-    return {Code::kNotFound, store_->url() + ": " + what};
-  }
+  Status Missing(const std::string& what) const { return {Code::kNotFound, store_->url() + ": " + what}; }
 
   Status MakePlan() {
     REPLICA_ASSIGN(auto generations, ListGenerations(store_));
     if (generations.empty())
       return Missing("there is no replica here: check the URL (it must name the database's own prefix)");
     if (target_.generation) {
-      if (std::find(generations.begin(), generations.end(), *target_.generation) ==
-          generations.end())
+      if (std::find(generations.begin(), generations.end(), *target_.generation) == generations.end())
         return Missing("there is no generation " + HexEncode(*target_.generation));
       generations = {*target_.generation};
     }
@@ -61,8 +57,9 @@ class Restorer {
       plan_.generation = *id;
       REPLICA_ASSIGN(auto snapshots, ListSnapshots(store_, *id));
       if (snapshots.empty())
-        return Missing("generation " + HexEncode(*id) +
-                       " has no snapshot yet (its first upload did not end); name an older generation to restore from it");
+        return Missing(
+            "generation " + HexEncode(*id) +
+            " has no snapshot yet (its first upload did not end); name an older generation to restore from it");
       bool found = false;
       REPLICA_TRY(ChooseSnapshot(snapshots, &found));
       if (found) break;
@@ -102,8 +99,7 @@ class Restorer {
   }
 
   Status ApplySnapshot() {
-    StoreBytes bytes(store_, SnapshotKey(plan_.generation, plan_.snapshot.txid),
-                     plan_.snapshot.size);
+    StoreBytes bytes(store_, SnapshotKey(plan_.generation, plan_.snapshot.txid), plan_.snapshot.size);
     REPLICA_ASSIGN(auto reader, SegmentReader::Open(&bytes));
     const Segment& s = reader->segment();
     if (!s.snapshot()) return Foreign(bytes.name(), "it is no snapshot");
@@ -130,8 +126,8 @@ class Restorer {
     for (size_t i = 0; i < plan_.log.size() && !reached; i++, expected++) {
       if (plan_.log[i].sequence != expected) break;
       for (; next < plan_.log.size() && next < i + kPrefetch; next++) {
-        fetched.push_back(std::make_unique<StoreBytes>(
-            store_, LogKey(plan_.generation, plan_.log[next].sequence), plan_.log[next].size));
+        fetched.push_back(std::make_unique<StoreBytes>(store_, LogKey(plan_.generation, plan_.log[next].sequence),
+                                                       plan_.log[next].size));
         fetched.back()->Prefetch();
       }
       REPLICA_TRY(ApplyLogObject(fetched.front().get(), expected, &reached));
@@ -140,9 +136,8 @@ class Restorer {
     if (reached) return Ok();
     if (!plan_.log.empty() && expected <= plan_.log.back().sequence)
       return {Code::kCorrupt, ObjectUrl(*store_, LogKey(plan_.generation, expected)) +
-                                  " is missing: the log has a hole. TXIDs up to " +
-                                  std::to_string(out_.txid) + " (" + FormatTime(out_.time) +
-                                  ") can be restored by naming one"};
+                                  " is missing: the log has a hole. TXIDs up to " + std::to_string(out_.txid) + " (" +
+                                  FormatTime(out_.time) + ") can be restored by naming one"};
     if (target_.txid)
       return Missing("TXID " + std::to_string(*target_.txid) + " is not in the history: it ends at TXID " +
                      std::to_string(out_.txid));
@@ -160,17 +155,15 @@ class Restorer {
     if (s.header.sequence != sequence)
       return Foreign(bytes->name(), "it is log segment " + std::to_string(s.header.sequence));
     if (s.header.page_size != out_.page_size) return Foreign(bytes->name(), "its page size differs");
-    if (s.header.min_txid != out_.txid + 1 ||
-        s.trailer.checksum_before != out_.table.checksum() ||
+    if (s.header.min_txid != out_.txid + 1 || s.trailer.checksum_before != out_.table.checksum() ||
         s.trailer.pages_before != out_.table.pages())
       return Foreign(bytes->name(), "it does not follow TXID " + std::to_string(out_.txid));
     uint64_t cut = s.trailer.max_txid;
     if (target_.txid && *target_.txid < cut) {
       cut = *target_.txid;
       if (s.folded())
-        return Missing("TXID " + std::to_string(cut) + " is not restorable: " + bytes->name() +
-                       " holds TXIDs " + std::to_string(s.header.min_txid) + " to " +
-                       std::to_string(s.trailer.max_txid) +
+        return Missing("TXID " + std::to_string(cut) + " is not restorable: " + bytes->name() + " holds TXIDs " +
+                       std::to_string(s.header.min_txid) + " to " + std::to_string(s.trailer.max_txid) +
                        " folded into one. Restorable are " + std::to_string(out_.txid) + " and " +
                        std::to_string(s.trailer.max_txid));
     }
@@ -197,8 +190,8 @@ class Restorer {
     const uint32_t size = out_.page_size;
     uint64_t most = s.trailer.pages_after;
     for (const CommitEntry& c : s.commits) most = std::max<uint64_t>(most, c.pages);
-    // Every page that a commit adds is written in it, so the size of the segment bounds the growth (the lock page is the
-    // one that may come without).
+    // Every page that a commit adds is written in it, so the size of the segment bounds the growth (the lock page is
+    // the one that may come without).
     if (most > uint64_t{out_.table.pages()} + s.trailer.version_count + 1)
       return Foreign(bytes.name(), "the database grows by more pages than it holds");
     PageTable& table = out_.table;
@@ -214,8 +207,8 @@ class Restorer {
     auto base = [&](uint32_t page, uint8_t* out) -> Status {
       REPLICA_ASSIGN(size_t n, ReadAt(fd_, out, size, uint64_t{page - 1} * size, path_));
       if (n != size)
-        return {Code::kCorrupt, bytes.name() + ": damaged segment: coded against page " +
-                                    std::to_string(page) + ", which is not there"};
+        return {Code::kCorrupt, bytes.name() + ": damaged segment: coded against page " + std::to_string(page) +
+                                    ", which is not there"};
       return Ok();
     };
     REPLICA_TRY(reader->ReadAll(base, [&](const PageVersion& v, const uint8_t* data) -> Status {
@@ -228,14 +221,13 @@ class Restorer {
     }));
     REPLICA_TRY(flush());
 
-    const CommitEntry& commit =
-        s.folded() ? s.commits.back() : s.commits[cut - s.header.min_txid];
+    const CommitEntry& commit = s.folded() ? s.commits.back() : s.commits[cut - s.header.min_txid];
     table.Resize(commit.pages);
     if (::ftruncate(fd_, static_cast<off_t>(uint64_t{commit.pages} * size)) != 0)
       return ErrnoStatus(errno, "resize", path_);
     if (table.checksum() != commit.checksum)
-      return {Code::kCorrupt, bytes.name() + ": damaged segment: TXID " + std::to_string(cut) +
-                                  " does not come out with its checksum"};
+      return {Code::kCorrupt,
+              bytes.name() + ": damaged segment: TXID " + std::to_string(cut) + " does not come out with its checksum"};
     out_.txid = cut;
     out_.time = commit.time;
     out_.objects++;
@@ -252,8 +244,7 @@ class Restorer {
     uint64_t checksum = 0;
     for (uint32_t page = 1; page <= out_.table.pages();) {
       const uint32_t count = std::min(per_read, out_.table.pages() - page + 1);
-      REPLICA_ASSIGN(size_t n, ReadAt(fd_, buffer.data(), size_t{count} * size,
-                                      uint64_t{page - 1} * size, path_));
+      REPLICA_ASSIGN(size_t n, ReadAt(fd_, buffer.data(), size_t{count} * size, uint64_t{page - 1} * size, path_));
       if (n != size_t{count} * size) return {Code::kIo, path_ + " is shorter than it was written"};
       for (uint32_t i = 0; i < count; i++, page++)
         if (page != LockPage(size)) checksum ^= PageHash(buffer.data() + size_t{i} * size, size, page);
@@ -277,8 +268,7 @@ class Restorer {
 
 // Puts the state of the restored database into its replica folder. What an earlier database of this path had not sent
 // yet is moved aside, not deleted.
-Status WriteRestoredState(const std::string& path, const std::string& url,
-                          const RestoredDatabase& restored) {
+Status WriteRestoredState(const std::string& path, const std::string& url, const RestoredDatabase& restored) {
   const std::string folder = path + "-replica";
   REPLICA_ASSIGN(auto unsent, ListFiles(folder + "/spool"));
   if (!unsent.empty()) {
@@ -315,7 +305,8 @@ Result<UniqueFd> LockFolder(const std::string& path) {
   lock.l_start = 0;
   lock.l_len = 1;
   if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0)
-    return Status(Code::kConflict, path + " is being replicated by a running process: stop it before restoring to this path");
+    return Status(Code::kConflict,
+                  path + " is being replicated by a running process: stop it before restoring to this path");
   return fd;
 }
 
@@ -326,31 +317,32 @@ Result<RestoreTarget> ParseTarget(const std::string& text) {
   if (text.empty() || text == "latest") return target;
   if (text.find_first_not_of("0123456789") == std::string::npos && text.size() <= 19) {
     target.txid = std::strtoull(text.c_str(), nullptr, 10);
-    if (*target.txid == 0)
-      return Status(Code::kInvalidArgument, "TXIDs count from 1: \"" + text + "\" is none");
+    if (*target.txid == 0) return Status(Code::kInvalidArgument, "TXIDs count from 1: \"" + text + "\" is none");
     return target;
   }
   int64_t time = 0;
   if (!ParseTime(text, &time))
-    return Status(Code::kInvalidArgument,
-                  "\"" + text + "\" is no restore target: give \"latest\", a TXID, or a time such as 2026-01-31T12:00:00Z");
+    return Status(
+        Code::kInvalidArgument,
+        "\"" + text + "\" is no restore target: give \"latest\", a TXID, or a time such as 2026-01-31T12:00:00Z");
   target.time = time;
   return target;
 }
 
-Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target,
-                                     const std::string& path, const RestoreProgress& progress) {
+Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target, const std::string& path,
+                                     const RestoreProgress& progress) {
   REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDWR | O_CREAT | O_EXCL));
   auto restored = Restorer(store, target, path, fd.get(), progress).Run();
   if (!restored.ok()) ::unlink(path.c_str());
   return restored;
 }
 
-Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& target,
-                                         const std::string& path, const RestoreProgress& progress) {
+Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& target, const std::string& path,
+                                         const RestoreProgress& progress) {
   for (const char* suffix : {"", "-wal", "-journal"}) {
     if (FileExists(path + suffix))
-      return Status(Code::kExists, path + suffix + " exists: a restore never overwrites; remove it or choose another path");
+      return Status(Code::kExists,
+                    path + suffix + " exists: a restore never overwrites; remove it or choose another path");
   }
   REPLICA_ASSIGN(UniqueFd lock, LockFolder(path));
   const std::string temporary = path + ".restore-" + std::to_string(::getpid());

@@ -1,8 +1,8 @@
 // Rebuilds a database from its replica, to the newest commit, to a TXID or to a moment.
 //
-// A restore never returns less than was asked for: a hole in the log, a damaged object or a target outside the history is
-// an error that names the object, and leaves nothing behind. Everything read is treated as hostile: it cannot make the
-// restore write outside its file, nor take memory that the object's own size does not justify.
+// A restore never returns less than was asked for: a hole in the log, a damaged object or a target outside the history
+// is an error that names the object, and leaves nothing behind. Everything read is treated as hostile: it cannot make
+// the restore write outside its file, nor take memory that the object's own size does not justify.
 #ifndef LIBREPLICA_UPLOADER_RESTORE_H_
 #define LIBREPLICA_UPLOADER_RESTORE_H_
 
@@ -19,9 +19,9 @@
 namespace replica {
 
 struct RestoreTarget {
-  std::optional<uint64_t> txid;     // this commit
-  std::optional<int64_t> time;      // the last commit at or before it, wall clock microseconds
-  std::optional<Id> generation;     // default: the newest (for a time: the newest that had begun by then)
+  std::optional<uint64_t> txid;  // this commit
+  std::optional<int64_t> time;   // the last commit at or before it, wall clock microseconds
+  std::optional<Id> generation;  // default: the newest (for a time: the newest that had begun by then)
 
   bool latest() const { return !txid && !time; }
 };
@@ -46,13 +46,13 @@ using RestoreProgress = std::function<void(uint64_t done, uint64_t planned)>;
 
 // Writes the database into `path`, which must not exist; proves it by reading it back; fsyncs. On error the file is
 // removed.
-Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target,
-                                     const std::string& path, const RestoreProgress& progress);
+Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target, const std::string& path,
+                                     const RestoreProgress& progress);
 
 // RestoreFile under a temporary name in the folder of `path`, then moves it there; refuses when `path` or a WAL or
 // journal beside it exists. Leaves <path>-replica/state, so that the history goes on where it ended.
-Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& target,
-                                         const std::string& path, const RestoreProgress& progress);
+Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& target, const std::string& path,
+                                         const RestoreProgress& progress);
 
 }  // namespace replica
 

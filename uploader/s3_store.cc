@@ -21,8 +21,8 @@ std::string PercentEncode(const std::string& text, bool keep_slash) {
   static const char kDigits[] = "0123456789ABCDEF";
   std::string out;
   for (unsigned char c : text) {
-    if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
-        c == '.' || c == '_' || c == '~' || (keep_slash && c == '/')) {
+    if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+        c == '_' || c == '~' || (keep_slash && c == '/')) {
       out.push_back(static_cast<char>(c));
     } else {
       out.push_back('%');
@@ -48,8 +48,7 @@ std::string Md5Base64(const std::string& bytes) {
 
 }  // namespace
 
-Status S3Error(const HttpResponse& response, const std::string& action, const std::string& object,
-               const S3Options& o) {
+Status S3Error(const HttpResponse& response, const std::string& action, const std::string& object, const S3Options& o) {
   std::string code;
   std::string message;
   std::string region = HeaderOf(response, "x-amz-bucket-region");
@@ -67,15 +66,14 @@ Status S3Error(const HttpResponse& response, const std::string& action, const st
 
   if (response.status == 301 || response.status == 307 || code == "PermanentRedirect" ||
       code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException")
-    return with(Code::kPermission,
-                "the bucket is in another region than \"" + o.region + "\"" +
-                    (region.empty() ? "" : ", in \"" + region + "\"") + ": set REPLICA_REGION");
+    return with(Code::kPermission, "the bucket is in another region than \"" + o.region + "\"" +
+                                       (region.empty() ? "" : ", in \"" + region + "\"") + ": set REPLICA_REGION");
   if (code == "InvalidAccessKeyId")
     return with(Code::kPermission, "the store does not know this access key id: check REPLICA_ACCESS_KEY_ID");
   if (code == "SignatureDoesNotMatch")
-    return with(Code::kPermission, "the secret key does not belong to the access key id: check REPLICA_SECRET_ACCESS_KEY");
-  if (code == "RequestTimeTooSkewed")
-    return with(Code::kPermission, "this machine's clock is wrong: synchronise it");
+    return with(Code::kPermission,
+                "the secret key does not belong to the access key id: check REPLICA_SECRET_ACCESS_KEY");
+  if (code == "RequestTimeTooSkewed") return with(Code::kPermission, "this machine's clock is wrong: synchronise it");
   if (code == "ExpiredToken" || code == "InvalidToken")
     return with(Code::kPermission, "the session token is not valid any more: give a new one");
   if (code == "NoSuchBucket")
@@ -91,8 +89,7 @@ Status S3Error(const HttpResponse& response, const std::string& action, const st
     return with(Code::kUnsupported,
                 "the store cannot do conditional PUTs, so two writers could not be told apart: use "
                 "another store, or accept that with the option fencing=off");
-  if (response.status == 409 || response.status == 408 || response.status == 429 ||
-      response.status >= 500)
+  if (response.status == 409 || response.status == 408 || response.status == 429 || response.status >= 500)
     return with(Code::kUnavailable, "it will be tried again");
   return with(Code::kInvalidArgument, "the store refused the request: check REPLICA_ENDPOINT");
 }
@@ -115,8 +112,7 @@ HttpRequest S3Store::Request(const std::string& method, const std::string& full_
   if (options_.path_style) {
     r.url = options_.endpoint + "/" + options_.bucket + path;
   } else {
-    r.url = options_.endpoint.substr(0, host) + options_.bucket + "." +
-            options_.endpoint.substr(host) + path;
+    r.url = options_.endpoint.substr(0, host) + options_.bucket + "." + options_.endpoint.substr(host) + path;
   }
   // libcurl signs the query as it is typed: SigV4 wants it sorted by name and encoded.
   std::sort(query.begin(), query.end());
@@ -126,8 +122,7 @@ HttpRequest S3Store::Request(const std::string& method, const std::string& full_
     separator = '&';
   }
   r.headers.push_back("x-amz-content-sha256: " + payload_sha256);
-  if (!options_.session_token.empty())
-    r.headers.push_back("x-amz-security-token: " + options_.session_token);
+  if (!options_.session_token.empty()) r.headers.push_back("x-amz-security-token: " + options_.session_token);
   r.sign = "aws:amz:" + options_.region + ":s3";
   r.user = options_.access_key_id;
   r.password = options_.secret_access_key;
@@ -167,14 +162,12 @@ Result<std::string> S3Store::Get(const std::string& key, uint64_t offset, uint64
   const std::string object = ObjectUrl(*this, key);
   if (size == 0) return std::string();
   HttpRequest r = Request("GET", FullKey(key), {}, kEmptySha256);
-  r.headers.push_back("Range: bytes=" + std::to_string(offset) + "-" +
-                      std::to_string(offset + size - 1));
+  r.headers.push_back("Range: bytes=" + std::to_string(offset) + "-" + std::to_string(offset + size - 1));
   r.response_limit = std::max<uint64_t>(size, 64 << 10);
   auto response = Send(r);
   if (!response.ok()) return response.status().In("GET " + object);
   if (response->status == 416) return std::string();
-  if (response->status != 206 && response->status != 200)
-    return S3Error(*response, "GET", object, options_);
+  if (response->status != 206 && response->status != 200) return S3Error(*response, "GET", object, options_);
   // A store that ignores Range answers 200 with the whole object.
   if (response->status == 200 && (offset != 0 || response->body.size() > size)) {
     if (offset >= response->body.size()) return std::string();
@@ -191,8 +184,7 @@ Result<uint64_t> S3Store::Size(const std::string& key) {
   return std::strtoull(HeaderOf(*response, "content-length").c_str(), nullptr, 10);
 }
 
-Result<Listing> S3Store::List(const std::string& prefix, const std::string& start_after,
-                              bool folders_only) {
+Result<Listing> S3Store::List(const std::string& prefix, const std::string& start_after, bool folders_only) {
   Listing listing;
   const std::string object = ObjectUrl(*this, prefix);
   const size_t strip = FullKey("").size();
@@ -207,21 +199,17 @@ Result<Listing> S3Store::List(const std::string& prefix, const std::string& star
     if (response->status != 200) return S3Error(*response, "LIST", object, options_);
     pugi::xml_document xml;
     pugi::xml_node result;
-    if (xml.load_buffer(response->body.data(), response->body.size()))
-      result = xml.child("ListBucketResult");
-    if (!result)
-      return Status(Code::kCorrupt, "LIST " + object + ": the answer is not S3's; check REPLICA_ENDPOINT");
+    if (xml.load_buffer(response->body.data(), response->body.size())) result = xml.child("ListBucketResult");
+    if (!result) return Status(Code::kCorrupt, "LIST " + object + ": the answer is not S3's; check REPLICA_ENDPOINT");
     for (pugi::xml_node node : result.children("Contents")) {
       std::string key = node.child_value("Key");
       if (key.size() < strip || key.compare(0, strip, FullKey("")) != 0)
         return Status(Code::kCorrupt, "LIST " + object + ": the answer names a key outside the prefix");
-      listing.objects.push_back(
-          {key.substr(strip), std::strtoull(node.child_value("Size"), nullptr, 10)});
+      listing.objects.push_back({key.substr(strip), std::strtoull(node.child_value("Size"), nullptr, 10)});
     }
     for (pugi::xml_node node : result.children("CommonPrefixes")) {
       std::string key = node.child_value("Prefix");
-      if (key.size() >= strip && key.compare(0, strip, FullKey("")) == 0)
-        listing.folders.push_back(key.substr(strip));
+      if (key.size() >= strip && key.compare(0, strip, FullKey("")) == 0) listing.folders.push_back(key.substr(strip));
     }
     std::string next = result.child_value("NextContinuationToken");
     if (std::string(result.child_value("IsTruncated")) != "true") break;
@@ -244,9 +232,7 @@ Status S3Store::Delete(const std::vector<std::string>& keys) {
       root.append_child("Object").append_child("Key").text() = FullKey(keys[i]).c_str();
     struct Writer : pugi::xml_writer {
       std::string out;
-      void write(const void* data, size_t size) override {
-        out.append(static_cast<const char*>(data), size);
-      }
+      void write(const void* data, size_t size) override { out.append(static_cast<const char*>(data), size); }
     } writer;
     xml.save(writer, "", pugi::format_raw);
     ObjectBody body = ObjectBody::FromBytes(std::move(writer.out));

@@ -23,8 +23,8 @@ struct S3Options {
   std::string access_key_id;
   std::string secret_access_key;
   std::string session_token;
-  std::string ca_file;        // PEM; empty: the system's
-  bool path_style = true;     // scheme://endpoint/bucket/key, else scheme://bucket.endpoint/key
+  std::string ca_file;     // PEM; empty: the system's
+  bool path_style = true;  // scheme://endpoint/bucket/key, else scheme://bucket.endpoint/key
 };
 
 class S3Store : public Store {
@@ -35,8 +35,7 @@ class S3Store : public Store {
   void PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) override;
   Result<std::string> Get(const std::string& key, uint64_t offset, uint64_t size) override;
   Result<uint64_t> Size(const std::string& key) override;
-  Result<Listing> List(const std::string& prefix, const std::string& start_after,
-                       bool folders_only) override;
+  Result<Listing> List(const std::string& prefix, const std::string& start_after, bool folders_only) override;
   Status Delete(const std::vector<std::string>& keys) override;
 
  private:

@@ -23,7 +23,9 @@ uint64_t Segment::size() const {
   return trailer.meta_offset + trailer.meta_stored + kSegmentTrailerSize;
 }
 
-uint64_t MetaLimit(uint64_t stored) { return (64ULL << 20) + stored * 256; }
+uint64_t MetaLimit(uint64_t stored) {
+  return (64ULL << 20) + stored * 256;
+}
 
 std::string EncodeHeader(const SegmentHeader& h) {
   std::string out(kMagic, sizeof kMagic);
@@ -48,8 +50,7 @@ Result<SegmentHeader> DecodeHeader(std::string_view bytes) {
   auto version = in.Little<uint16_t>();
   if (version != kSegmentVersion)
     return Status(Code::kUnsupported, "segment format version " + std::to_string(version) +
-                                          "; this libreplica reads version " +
-                                          std::to_string(kSegmentVersion) +
+                                          "; this libreplica reads version " + std::to_string(kSegmentVersion) +
                                           ": use a newer libreplica");
   SegmentHeader h;
   auto kind = in.Little<uint8_t>();
@@ -100,8 +101,7 @@ Result<SegmentTrailer> DecodeTrailer(std::string_view bytes) {
   if (bytes.size() != kSegmentTrailerSize) return Damaged("shorter than its trailer");
   if (std::memcmp(bytes.data() + bytes.size() - sizeof kEndMagic, kEndMagic, sizeof kEndMagic) != 0)
     return Damaged("its end is missing (truncated?)");
-  if (Hash64(bytes.substr(0, kTrailerHashOffset)) !=
-      LoadLittle<uint64_t>(bytes.data() + kTrailerHashOffset))
+  if (Hash64(bytes.substr(0, kTrailerHashOffset)) != LoadLittle<uint64_t>(bytes.data() + kTrailerHashOffset))
     return Damaged("the trailer fails its checksum");
   ByteReader in(bytes);
   SegmentTrailer t;
@@ -123,10 +123,10 @@ Result<SegmentTrailer> DecodeTrailer(std::string_view bytes) {
   t.meta_raw = in.Little<uint64_t>();
   t.meta_hash = in.Little<uint64_t>();
   std::memcpy(t.sha256.data(), bytes.data() + kShaOffset, 32);
-  // Each version takes at least a byte of the index, each block eleven, each commit ten: so these bound every allocation.
-  if (t.meta_stored > (1ULL << 40) || t.meta_raw > MetaLimit(t.meta_stored) ||
-      t.meta_offset < kSegmentHeaderSize || t.meta_offset > (1ULL << 50) ||
-      t.version_count > t.meta_raw || t.block_count > t.meta_raw / 11 ||
+  // Each version takes at least a byte of the index, each block eleven, each commit ten: so these bound every
+  // allocation.
+  if (t.meta_stored > (1ULL << 40) || t.meta_raw > MetaLimit(t.meta_stored) || t.meta_offset < kSegmentHeaderSize ||
+      t.meta_offset > (1ULL << 50) || t.version_count > t.meta_raw || t.block_count > t.meta_raw / 11 ||
       t.commit_count > t.meta_raw / 10)
     return Damaged("the trailer's sizes contradict each other");
   return t;
@@ -182,11 +182,9 @@ Status DecodeMeta(std::string_view raw, Segment* s) {
   int64_t pages = t.pages_before;
   uint32_t most_pages = t.pages_after;
   for (CommitEntry& c : s->commits) {
-    time = static_cast<int64_t>(static_cast<uint64_t>(time) +
-                                static_cast<uint64_t>(UnZigZag(in.Varint())));
+    time = static_cast<int64_t>(static_cast<uint64_t>(time) + static_cast<uint64_t>(UnZigZag(in.Varint())));
     int64_t delta = UnZigZag(in.Varint());
-    if (delta < -INT64_C(0xffffffff) || delta > INT64_C(0xffffffff))
-      return Damaged("a commit's database size");
+    if (delta < -INT64_C(0xffffffff) || delta > INT64_C(0xffffffff)) return Damaged("a commit's database size");
     pages += delta;
     if (pages < 1 || pages > INT64_C(0xfffffffe)) return Damaged("a commit's database size");
     c.time = time;
@@ -208,8 +206,8 @@ Status DecodeMeta(std::string_view raw, Segment* s) {
     b.raw = in.Varint();
     b.count = in.Varint();
     b.hash = in.Little<uint64_t>();
-    if (b.count == 0 || b.raw > kBlockLimit || b.count > kBlockLimit / h.page_size ||
-        b.raw != b.count * h.page_size || b.stored > kBlockLimit + kBlockLimit / 128 + 1024)
+    if (b.count == 0 || b.raw > kBlockLimit || b.count > kBlockLimit / h.page_size || b.raw != b.count * h.page_size ||
+        b.stored > kBlockLimit + kBlockLimit / 128 + 1024)
       return Damaged("a block's size");
     offset += b.stored;
     first += b.count;
@@ -234,8 +232,7 @@ Status DecodeMeta(std::string_view raw, Segment* s) {
     for (PageVersion& v : s->versions) {
       uint64_t delta = in.Varint();
       bool same = v.page == page;
-      if (delta > t.max_txid - h.min_txid || (same && delta == 0))
-        return Damaged("a version's TXID is out of order");
+      if (delta > t.max_txid - h.min_txid || (same && delta == 0)) return Damaged("a version's TXID is out of order");
       v.txid = delta + (same ? txid : h.min_txid);
       if (v.txid > t.max_txid) return Damaged("a version's TXID is out of range");
       page = v.page;

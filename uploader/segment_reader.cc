@@ -16,8 +16,7 @@ Result<std::unique_ptr<FileBytes>> FileBytes::Open(const std::string& path) {
   REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDONLY));
   struct stat st {};
   if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path);
-  return std::unique_ptr<FileBytes>(
-      new FileBytes(path, std::move(fd), static_cast<uint64_t>(st.st_size)));
+  return std::unique_ptr<FileBytes>(new FileBytes(path, std::move(fd), static_cast<uint64_t>(st.st_size)));
 }
 
 Result<std::string> FileBytes::Read(uint64_t offset, uint64_t size) {
@@ -25,14 +24,15 @@ Result<std::string> FileBytes::Read(uint64_t offset, uint64_t size) {
     return Status(Code::kCorrupt, path_ + ": shorter than its contents say (truncated?)");
   std::string out(size, '\0');
   REPLICA_ASSIGN(size_t n, ReadAt(fd_.get(), out.data(), size, offset, path_));
-  if (n != size)
-    return Status(Code::kCorrupt, path_ + ": shorter than its contents say (truncated?)");
+  if (n != size) return Status(Code::kCorrupt, path_ + ": shorter than its contents say (truncated?)");
   return out;
 }
 
 SegmentReader::SegmentReader(ObjectBytes* bytes) : bytes_(bytes), zstd_(ZSTD_createDCtx()) {}
 
-SegmentReader::~SegmentReader() { ZSTD_freeDCtx(zstd_); }
+SegmentReader::~SegmentReader() {
+  ZSTD_freeDCtx(zstd_);
+}
 
 Status SegmentReader::Damaged(const std::string& what) const {
   return {Code::kCorrupt, bytes_->name() + ": damaged segment: " + what};
@@ -48,29 +48,25 @@ Result<std::unique_ptr<SegmentReader>> SegmentReader::Open(ObjectBytes* bytes) {
   auto header = DecodeHeader(head);
   if (!header.ok()) return header.status().In(bytes->name());
   s.header = *header;
-  REPLICA_ASSIGN(std::string tail,
-                 bytes->Read(bytes->size() - kSegmentTrailerSize, kSegmentTrailerSize));
+  REPLICA_ASSIGN(std::string tail, bytes->Read(bytes->size() - kSegmentTrailerSize, kSegmentTrailerSize));
   auto trailer = DecodeTrailer(tail);
   if (!trailer.ok()) return trailer.status().In(bytes->name());
   s.trailer = *trailer;
   if (s.size() != bytes->size()) return reader->Damaged("its size does not fit its trailer");
 
   REPLICA_ASSIGN(std::string stored, bytes->Read(s.trailer.meta_offset, s.trailer.meta_stored));
-  if (Hash64(stored) != s.trailer.meta_hash)
-    return reader->Damaged("the index fails its checksum");
+  if (Hash64(stored) != s.trailer.meta_hash) return reader->Damaged("the index fails its checksum");
   if (ZSTD_getFrameContentSize(stored.data(), stored.size()) != s.trailer.meta_raw)
     return reader->Damaged("the index is not as long as the trailer says");
   std::string raw(s.trailer.meta_raw, '\0');
-  size_t n =
-      ZSTD_decompressDCtx(reader->zstd_, raw.data(), raw.size(), stored.data(), stored.size());
+  size_t n = ZSTD_decompressDCtx(reader->zstd_, raw.data(), raw.size(), stored.data(), stored.size());
   if (ZSTD_isError(n) != 0 || n != raw.size()) return reader->Damaged("the index does not unpack");
   Status status = DecodeMeta(raw, &s);
   if (!status.ok()) return status.In(bytes->name());
   return reader;
 }
 
-Status SegmentReader::DecodeBlock(const SegmentBlock& block, const BaseFetch& base,
-                                  std::string* raw) {
+Status SegmentReader::DecodeBlock(const SegmentBlock& block, const BaseFetch& base, std::string* raw) {
   const uint32_t size = segment_.header.page_size;
   REPLICA_ASSIGN(std::string stored, bytes_->Read(block.offset, block.stored));
   if (Hash64(stored) != block.hash) return Damaged("a block fails its checksum");
@@ -84,14 +80,12 @@ Status SegmentReader::DecodeBlock(const SegmentBlock& block, const BaseFetch& ba
     }
     if (base == nullptr) return Damaged("a block that needs pages of an earlier state");
     prefix_.resize(prefix_.size() + size);
-    REPLICA_TRY(
-        base(v.page, reinterpret_cast<uint8_t*>(prefix_.data()) + prefix_.size() - size));
+    REPLICA_TRY(base(v.page, reinterpret_cast<uint8_t*>(prefix_.data()) + prefix_.size() - size));
   }
   raw->resize(block.raw);
   ZSTD_DCtx_reset(zstd_, ZSTD_reset_session_only);
   if (!prefix_.empty()) ZSTD_DCtx_refPrefix(zstd_, prefix_.data(), prefix_.size());
-  size_t n =
-      ZSTD_decompressDCtx(zstd_, raw->data(), raw->size(), stored.data(), stored.size());
+  size_t n = ZSTD_decompressDCtx(zstd_, raw->data(), raw->size(), stored.data(), stored.size());
   if (ZSTD_isError(n) != 0 || n != raw->size())
     return Damaged(std::string("a block does not unpack") +
                    (ZSTD_isError(n) != 0 ? std::string(" (") + ZSTD_getErrorName(n) + ")" : ""));
@@ -107,8 +101,7 @@ Status SegmentReader::ReadAll(const BaseFetch& base, const PageSink& sink) {
     REPLICA_TRY(DecodeBlock(block, base, &raw));
     for (uint64_t i = 0; i < block.count; i++)
       REPLICA_TRY(sink(segment_.versions[block.first + i],
-                       reinterpret_cast<const uint8_t*>(raw.data()) +
-                           i * segment_.header.page_size));
+                       reinterpret_cast<const uint8_t*>(raw.data()) + i * segment_.header.page_size));
   }
   return Ok();
 }
@@ -131,8 +124,7 @@ Status SegmentReader::CheckSha256() {
   std::array<uint8_t, 32> digest{};
   EVP_DigestFinal_ex(sha, digest.data(), nullptr);
   EVP_MD_CTX_free(sha);
-  if (status.ok() && digest != segment_.trailer.sha256)
-    status = Damaged("its content fails the trailer's SHA-256");
+  if (status.ok() && digest != segment_.trailer.sha256) status = Damaged("its content fails the trailer's SHA-256");
   return status;
 }
 

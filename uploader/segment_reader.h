@@ -36,8 +36,7 @@ class FileBytes : public ObjectBytes {
   Result<std::string> Read(uint64_t offset, uint64_t size) override;
 
  private:
-  FileBytes(std::string path, UniqueFd fd, uint64_t size)
-      : path_(std::move(path)), fd_(std::move(fd)), size_(size) {}
+  FileBytes(std::string path, UniqueFd fd, uint64_t size) : path_(std::move(path)), fd_(std::move(fd)), size_(size) {}
   const std::string path_;
   UniqueFd fd_;
   const uint64_t size_;

@@ -18,8 +18,7 @@ namespace {
 constexpr size_t kWriteBuffer = 1 << 20;
 
 // Compresses `raw` with `prefix` in front of it. The window must reach from the block's end to the prefix's start.
-Status Compress(ZSTD_CCtx* zstd, int level, std::string_view prefix, std::string_view raw,
-                std::string* out) {
+Status Compress(ZSTD_CCtx* zstd, int level, std::string_view prefix, std::string_view raw, std::string* out) {
   ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
   ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, level);
   if (!prefix.empty()) {
@@ -37,8 +36,7 @@ Status Compress(ZSTD_CCtx* zstd, int level, std::string_view prefix, std::string
 
 }  // namespace
 
-Result<std::unique_ptr<SegmentWriter>> SegmentWriter::Create(const std::string& path,
-                                                             const SegmentHeader& header,
+Result<std::unique_ptr<SegmentWriter>> SegmentWriter::Create(const std::string& path, const SegmentHeader& header,
                                                              const Options& options) {
   const std::string temporary = path + ".tmp";
   REPLICA_TRY(RemoveFile(temporary));
@@ -51,8 +49,7 @@ Result<std::unique_ptr<SegmentWriter>> SegmentWriter::Create(const std::string& 
   return writer;
 }
 
-SegmentWriter::SegmentWriter(std::string path, UniqueFd fd, const SegmentHeader& header,
-                             const Options& options)
+SegmentWriter::SegmentWriter(std::string path, UniqueFd fd, const SegmentHeader& header, const Options& options)
     : path_(std::move(path)),
       temporary_(path_ + ".tmp"),
       options_(options),
@@ -68,8 +65,7 @@ SegmentWriter::~SegmentWriter() {
   if (!finished_) ::unlink(temporary_.c_str());
 }
 
-Status SegmentWriter::Add(uint32_t page, uint64_t txid, const uint8_t* data, const uint8_t* base,
-                          uint64_t hash) {
+Status SegmentWriter::Add(uint32_t page, uint64_t txid, const uint8_t* data, const uint8_t* base, uint64_t hash) {
   const uint32_t size = segment_.header.page_size;
   const auto* bytes = reinterpret_cast<const char*>(data);
   const bool same_page = !segment_.versions.empty() && segment_.versions.back().page == page;
@@ -122,8 +118,7 @@ Status SegmentWriter::Flush() {
   return Ok();
 }
 
-Result<EncodedSegment> SegmentWriter::Finish(const SegmentTrailer& trailer,
-                                             std::vector<CommitEntry> commits) {
+Result<EncodedSegment> SegmentWriter::Finish(const SegmentTrailer& trailer, std::vector<CommitEntry> commits) {
   REPLICA_TRY(CloseBlock());
   segment_.commits = std::move(commits);
   SegmentTrailer& t = segment_.trailer;
@@ -156,8 +151,7 @@ Result<EncodedSegment> SegmentWriter::Finish(const SegmentTrailer& trailer,
   offset_ += end.size();
   REPLICA_TRY(Flush());
   if (options_.durable) REPLICA_TRY(SyncFile(fd_.get(), temporary_));
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0)
-    return ErrnoStatus(errno, "rename to", path_);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return ErrnoStatus(errno, "rename to", path_);
   finished_ = true;
   if (options_.durable) REPLICA_TRY(SyncFolder(ParentFolder(path_)));
 

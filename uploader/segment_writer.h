@@ -1,8 +1,8 @@
 // Encodes a segment into a local file, in one pass and bounded memory.
 //
-// Use: Create, Add each version in (page, TXID) order, Finish. A writer that is destroyed before Finish removes its file.
-// Not thread-safe. Memory: one block raw and compressed (about 0.5 MiB; more for hot 64 KiB pages), its prefix, the zstd
-// context, and 24 bytes a version for the index.
+// Use: Create, Add each version in (page, TXID) order, Finish. A writer that is destroyed before Finish removes its
+// file. Not thread-safe. Memory: one block raw and compressed (about 0.5 MiB; more for hot 64 KiB pages), its prefix,
+// the zstd context, and 24 bytes a version for the index.
 #ifndef LIBREPLICA_UPLOADER_SEGMENT_WRITER_H_
 #define LIBREPLICA_UPLOADER_SEGMENT_WRITER_H_
 
@@ -21,9 +21,9 @@ namespace replica {
 // A finished segment file.
 struct EncodedSegment {
   std::string path;
-  Segment segment;           // the index may be dropped by the owner once it is applied
-  uint64_t size = 0;         // bytes of the file
-  std::string sha256;        // of the whole file, lower-case hex: what S3 signs
+  Segment segment;     // the index may be dropped by the owner once it is applied
+  uint64_t size = 0;   // bytes of the file
+  std::string sha256;  // of the whole file, lower-case hex: what S3 signs
 };
 
 class SegmentWriter {
@@ -34,15 +34,14 @@ class SegmentWriter {
   };
 
   // The file is written as "<path>.tmp" and renamed to `path` by Finish.
-  static Result<std::unique_ptr<SegmentWriter>> Create(const std::string& path,
-                                                       const SegmentHeader& header,
+  static Result<std::unique_ptr<SegmentWriter>> Create(const std::string& path, const SegmentHeader& header,
                                                        const Options& options);
   ~SegmentWriter();
   SegmentWriter(const SegmentWriter&) = delete;
   SegmentWriter& operator=(const SegmentWriter&) = delete;
 
-  // `base` is the page as it was before this segment, or null when it is not known or not worth it; it is looked at only
-  // for the first version of a page. `hash` is the page hash of `page`, kept with kSegmentPageHashes.
+  // `base` is the page as it was before this segment, or null when it is not known or not worth it; it is looked at
+  // only for the first version of a page. `hash` is the page hash of `page`, kept with kSegmentPageHashes.
   Status Add(uint32_t page, uint64_t txid, const uint8_t* data, const uint8_t* base, uint64_t hash);
 
   // `trailer` gives max_txid, the checksums, the sizes, created and wal; the rest is filled in.

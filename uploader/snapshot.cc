@@ -27,7 +27,9 @@ SnapshotBuilder::SnapshotBuilder(Source* source, std::string path, UniqueFd copy
       copy_(std::move(copy)),
       page_size_(page_size) {}
 
-SnapshotBuilder::~SnapshotBuilder() { ::unlink(copy_path_.c_str()); }
+SnapshotBuilder::~SnapshotBuilder() {
+  ::unlink(copy_path_.c_str());
+}
 
 Status SnapshotBuilder::WriteCopy(uint32_t page, const std::string& bytes, uint64_t hash) {
   REPLICA_TRY(WriteAt(copy_.get(), bytes.data(), page_size_, uint64_t{page - 1} * page_size_, copy_path_));
@@ -91,7 +93,8 @@ Result<bool> SnapshotBuilder::EncodeSlice() {
   const auto pages = static_cast<uint32_t>(hashes_.size());
   for (uint64_t done = 0; next_ <= pages && done < kEncodeSlice; next_++) {
     if (next_ == LockPage(page_size_)) continue;
-    REPLICA_ASSIGN(size_t n, ReadAt(copy_.get(), bytes.data(), page_size_, uint64_t{next_ - 1} * page_size_, copy_path_));
+    REPLICA_ASSIGN(size_t n,
+                   ReadAt(copy_.get(), bytes.data(), page_size_, uint64_t{next_ - 1} * page_size_, copy_path_));
     const auto* data = reinterpret_cast<const uint8_t*>(bytes.data());
     if (n != page_size_ || PageHash(data, page_size_, next_) != hashes_[next_ - 1])
       return Status(Code::kIo, copy_path_ + " reads back differently from what was written: check the disk");

@@ -2,8 +2,9 @@
 //
 // Compressing a database takes seconds a gigabyte; a read mark held so long would let a busy writer's WAL grow by
 // gigabytes. So the pages are first copied, a slice at a time and without any read mark, in rounds as a live migration
-// copies memory: each round takes the pages whose copy is not what the page table says by now. When few are left, one short
-// read view takes the rest. From then on the copy is frozen at one commit, and is compressed in slices while capture goes on.
+// copies memory: each round takes the pages whose copy is not what the page table says by now. When few are left, one
+// short read view takes the rest. From then on the copy is frozen at one commit, and is compressed in slices while
+// capture goes on.
 //
 // Costs a temporary file of the database's size. Leader's thread only. Memory: 8 bytes a page and the segment writer's.
 #ifndef LIBREPLICA_UPLOADER_SNAPSHOT_H_
@@ -36,8 +37,8 @@ class SnapshotBuilder {
   uint32_t Differing(const PageTable& table) const;
   int rounds() const { return rounds_; }
 
-  // Within a read view whose state `table` is: takes the pages that still differ. kCorrupt when the database does not read
-  // as the table says. `header` and `trailer` are the snapshot's; their checksums and sizes are set here.
+  // Within a read view whose state `table` is: takes the pages that still differ. kCorrupt when the database does not
+  // read as the table says. `header` and `trailer` are the snapshot's; their checksums and sizes are set here.
   Status Freeze(const PageTable& table, const SegmentHeader& header, const SegmentTrailer& trailer, int level);
   bool frozen() const { return writer_ != nullptr; }
   // Compresses a slice of the frozen copy. True when the snapshot is finished: take it with Finish.

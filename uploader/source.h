@@ -15,8 +15,8 @@ class Source {
  public:
   virtual ~Source() = default;
 
-  // Where capture goes on. `fresh` means: at the start of the WAL that is there now, whatever its salts (the database file
-  // is known to be unchanged since the position).
+  // Where capture goes on. `fresh` means: at the start of the WAL that is there now, whatever its salts (the database
+  // file is known to be unchanged since the position).
   virtual void SetPosition(const WalPosition& position, bool fresh) = 0;
   // True when every commit after the position can still be read, in order: the position lies in the live WAL (its frame
   // carries the position's checksum), or the journal goes on from it.
@@ -25,8 +25,8 @@ class Source {
   // Frames committed after the position and not yet collected, in bytes (an estimate from shared memory, no I/O).
   virtual uint64_t Backlog() = 0;
   // All commits after the position, as far as `until` (of a read view) when that is not null; moves the position behind
-  // them. At most `memory_budget` bytes of frames stay in memory, more go through the journal. kConflict: frames were lost
-  // (a foreign process restarted the WAL): resync.
+  // them. At most `memory_budget` bytes of frames stay in memory, more go through the journal. kConflict: frames were
+  // lost (a foreign process restarted the WAL): resync.
   virtual Result<Batch> Collect(uint64_t memory_budget, const WalPosition* until) = 0;
   // Moves frames to the journal when the WAL holds many that no segment has, so that a restart need not wait.
   virtual Status Relieve() = 0;

@@ -45,8 +45,8 @@ std::string EncodeState(const EngineState& s) {
   AppendLittle<uint64_t>(out, s.snapshot_bytes);
   AppendLittle<uint64_t>(out, static_cast<uint64_t>(s.snapshot_time));
   AppendLittle<uint64_t>(out, s.log_bytes);
-  AppendLittle<uint32_t>(out, (s.partial ? 1U : 0U) | (s.restored ? 2U : 0U) |
-                                  (s.fenced ? 4U : 0U) | (s.detached ? 8U : 0U));
+  AppendLittle<uint32_t>(
+      out, (s.partial ? 1U : 0U) | (s.restored ? 2U : 0U) | (s.fenced ? 4U : 0U) | (s.detached ? 8U : 0U));
   AppendLittle<uint64_t>(out, s.stamp.device);
   AppendLittle<uint64_t>(out, s.stamp.inode);
   AppendLittle<uint64_t>(out, s.stamp.size);
@@ -63,9 +63,7 @@ std::string EncodeState(const EngineState& s) {
 bool DecodeState(std::string_view bytes, EngineState* s) {
   if (bytes.size() < kHeaderSize) return false;
   bytes = bytes.substr(0, kHeaderSize);
-  if (Hash64(bytes.substr(0, kHeaderSize - 8)) !=
-      LoadLittle<uint64_t>(bytes.data() + kHeaderSize - 8))
-    return false;
+  if (Hash64(bytes.substr(0, kHeaderSize - 8)) != LoadLittle<uint64_t>(bytes.data() + kHeaderSize - 8)) return false;
   ByteReader in(bytes);
   if (in.Little<uint64_t>() != kMagic) return false;
   s->revision = in.Little<uint64_t>();
@@ -156,8 +154,7 @@ Result<std::optional<EngineState>> StateFile::Load(PageTable* table, bool* table
   return std::optional<EngineState>(state);
 }
 
-Status StateFile::Save(EngineState* state, const PageTable& table,
-                       const std::vector<uint32_t>& changed) {
+Status StateFile::Save(EngineState* state, const PageTable& table, const std::vector<uint32_t>& changed) {
   state->revision++;
   state->pages = table.pages();
   std::string redo = EncodeState(*state);
@@ -177,8 +174,8 @@ Status StateFile::Save(EngineState* state, const PageTable& table,
     while (last + 1 < changed.size() && changed[last + 1] - changed[last] <= kJoin) last++;
     const uint32_t from = changed[i];
     const uint32_t to = changed[last];
-    REPLICA_TRY(WriteAt(fd.get(), hashes + from - 1, uint64_t{to - from + 1} * 8,
-                        kHeaderSize + uint64_t{from - 1} * 8, path_));
+    REPLICA_TRY(
+        WriteAt(fd.get(), hashes + from - 1, uint64_t{to - from + 1} * 8, kHeaderSize + uint64_t{from - 1} * 8, path_));
     i = last + 1;
   }
   if (::ftruncate(fd.get(), static_cast<off_t>(kHeaderSize + uint64_t{table.pages()} * 8)) != 0)

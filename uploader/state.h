@@ -1,9 +1,9 @@
 // What a leader must know after a restart: <database>-replica/state, with a small redo file beside it.
 //
-// A save writes the redo file (new header and the page hashes that changed, as one atomic replacement), then changes the
-// state file in place. A crash anywhere leaves either the old state or one that the redo completes. Nothing is fsynced: after a
-// power loss the database checksum tells whether the page hashes are right, and if not they are read from the replica.
-// Used by the leader's thread only, which holds the leadership lock.
+// A save writes the redo file (new header and the page hashes that changed, as one atomic replacement), then changes
+// the state file in place. A crash anywhere leaves either the old state or one that the redo completes. Nothing is
+// fsynced: after a power loss the database checksum tells whether the page hashes are right, and if not they are read
+// from the replica. Used by the leader's thread only, which holds the leadership lock.
 #ifndef LIBREPLICA_UPLOADER_STATE_H_
 #define LIBREPLICA_UPLOADER_STATE_H_
 
@@ -51,13 +51,13 @@ struct EngineState {
   uint64_t snapshot_txid = 0;   // of the last acknowledged snapshot; 0: none yet
   uint64_t snapshot_bytes = 0;  // stored
   int64_t snapshot_time = 0;
-  uint64_t log_bytes = 0;       // stored bytes of log segments acknowledged since that snapshot
-  bool partial = false;         // some page hashes are unknown: only a resync may follow
-  bool restored = false;        // made by a restore: the replica may be ahead
-  bool fenced = false;          // another writer has appended
+  uint64_t log_bytes = 0;  // stored bytes of log segments acknowledged since that snapshot
+  bool partial = false;    // some page hashes are unknown: only a resync may follow
+  bool restored = false;   // made by a restore: the replica may be ahead
+  bool fenced = false;     // another writer has appended
   bool detached = false;
-  FileStamp stamp;              // of the database file at a clean close; all zero otherwise
-  std::string url;              // without secrets
+  FileStamp stamp;  // of the database file at a clean close; all zero otherwise
+  std::string url;  // without secrets
 };
 
 class StateFile {

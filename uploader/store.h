@@ -1,8 +1,8 @@
 // Where a replica's objects are kept. Keys are relative to the replica's URL: "<generation>/log/<seq>".
 //
-// Every method may be called from any thread. Errors: kNotFound (no such key), kExists (if_absent and the key is there),
-// kUnavailable (try again later), kPermission (credentials or rights), kUnsupported (the store cannot do it), and the
-// codes of base/fs.h for a folder. Messages name the object by its full URL and never hold a credential.
+// Every method may be called from any thread. Errors: kNotFound (no such key), kExists (if_absent and the key is
+// there), kUnavailable (try again later), kPermission (credentials or rights), kUnsupported (the store cannot do it),
+// and the codes of base/fs.h for a folder. Messages name the object by its full URL and never hold a credential.
 #ifndef LIBREPLICA_UPLOADER_STORE_H_
 #define LIBREPLICA_UPLOADER_STORE_H_
 
@@ -18,7 +18,7 @@ namespace replica {
 
 // What a PUT sends: a file that stays as it is until the PUT is done, or bytes.
 struct ObjectBody {
-  std::string path;    // a file, or empty for `bytes`
+  std::string path;  // a file, or empty for `bytes`
   std::string bytes;
   uint64_t size = 0;   // bytes to send
   std::string sha256;  // of them, lower-case hex
@@ -49,21 +49,21 @@ class Store {
   // The URL without secrets: "s3://bucket/prefix", "file:///dir".
   virtual const std::string& url() const = 0;
 
-  // Stores an object; a reader sees all of it or nothing. With `if_absent` an existing key is kExists and is left alone,
-  // atomically against other writers. `done` is called once, on a thread of the store's: it must not block.
+  // Stores an object; a reader sees all of it or nothing. With `if_absent` an existing key is kExists and is left
+  // alone, atomically against other writers. `done` is called once, on a thread of the store's: it must not block.
   virtual void PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) = 0;
 
   // `size` bytes at `offset`; fewer only at the object's end.
   virtual Result<std::string> Get(const std::string& key, uint64_t offset, uint64_t size) = 0;
   virtual Result<uint64_t> Size(const std::string& key) = 0;
-  // All keys that start with `prefix`, after `start_after` when that is not empty. `folders_only` stops at the next '/'.
-  virtual Result<Listing> List(const std::string& prefix, const std::string& start_after,
-                               bool folders_only) = 0;
+  // All keys that start with `prefix`, after `start_after` when that is not empty. `folders_only` stops at the next
+  // '/'.
+  virtual Result<Listing> List(const std::string& prefix, const std::string& start_after, bool folders_only) = 0;
   // Keys that are not there are no error.
   virtual Status Delete(const std::vector<std::string>& keys) = 0;
 
-  // Waits for PutAsync; kUnavailable is tried again kStoreTries times. With `if_absent` a try whose answer was lost makes
-  // the next one kExists: compare the stored object before taking that for a rival.
+  // Waits for PutAsync; kUnavailable is tried again kStoreTries times. With `if_absent` a try whose answer was lost
+  // makes the next one kExists: compare the stored object before taking that for a rival.
   Status Put(const std::string& key, const ObjectBody& body, bool if_absent);
 };
 

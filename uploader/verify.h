@@ -1,5 +1,5 @@
-// Proves a replica: that it ends where the database is, that every object of it is whole, that a restore is the database.
-// Any thread but the store's own.
+// Proves a replica: that it ends where the database is, that every object of it is whole, that a restore is the
+// database. Any thread but the store's own.
 #ifndef LIBREPLICA_UPLOADER_VERIFY_H_
 #define LIBREPLICA_UPLOADER_VERIFY_H_
 

@@ -61,8 +61,7 @@ std::string EncodeChunk(const JournalChunk& c) {
 
 bool DecodeChunk(std::string_view bytes, JournalChunk* c) {
   if (bytes.size() != kJournalChunkSize) return false;
-  if (Hash64(bytes.substr(0, kJournalChunkSize - 8)) !=
-      LoadLittle<uint64_t>(bytes.data() + kJournalChunkSize - 8))
+  if (Hash64(bytes.substr(0, kJournalChunkSize - 8)) != LoadLittle<uint64_t>(bytes.data() + kJournalChunkSize - 8))
     return false;
   ByteReader in(bytes);
   if (in.Little<uint64_t>() != kChunkMagic) return false;
@@ -88,8 +87,7 @@ Result<std::shared_ptr<Database>> Database::Find(const std::string& path) {
   return Open(path, std::move(mapping));
 }
 
-Result<std::shared_ptr<Database>> Database::Open(const std::string& path,
-                                                 std::unique_ptr<ControlMapping> mapping) {
+Result<std::shared_ptr<Database>> Database::Open(const std::string& path, std::unique_ptr<ControlMapping> mapping) {
   REPLICA_ASSIGN(UniqueFd fd, OpenFile(FolderOf(path) + "/lock", O_RDWR | O_CREAT));
   return std::shared_ptr<Database>(new Database(path, std::move(mapping), std::move(fd)));
 }
@@ -114,9 +112,13 @@ std::string Database::JournalPath(uint64_t index) const {
   return spool_folder() + "/" + kJournalPrefix + Hex16(index);
 }
 
-Status Database::LockGateFile() { return SetLock(gate_fd_.get(), F_WRLCK, 1, folder_ + "/lock"); }
+Status Database::LockGateFile() {
+  return SetLock(gate_fd_.get(), F_WRLCK, 1, folder_ + "/lock");
+}
 
-void Database::UnlockGateFile() { (void)SetLock(gate_fd_.get(), F_UNLCK, 1, folder_ + "/lock"); }
+void Database::UnlockGateFile() {
+  (void)SetLock(gate_fd_.get(), F_UNLCK, 1, folder_ + "/lock");
+}
 
 void Database::PassGate(const volatile void* region0) noexcept {
   ControlBlock* c = control_;
@@ -136,10 +138,8 @@ void Database::PassGate(const volatile void* region0) noexcept {
     if (status.ok()) {
       if (c->active.load(std::memory_order_relaxed) != 0 && !is_durable()) {
         const uint64_t durable = c->durable.load(std::memory_order_relaxed);
-        const uint32_t first =
-            durable >> 32 == end >> 32 ? static_cast<uint32_t>(durable) + 1 : 1;
-        const uint64_t bytes =
-            uint64_t{header.max_frame - first + 1} * (header.page_size() + kFrameHeaderSize);
+        const uint32_t first = durable >> 32 == end >> 32 ? static_cast<uint32_t>(durable) + 1 : 1;
+        const uint64_t bytes = uint64_t{header.max_frame - first + 1} * (header.page_size() + kFrameHeaderSize);
         // At least one whole WAL is always allowed, so that a tiny bound does not mean a resync at each restart.
         const uint64_t held = c->journal_total.load() + c->spool_bytes.load();
         if (held != 0 && held + bytes > c->spool_limit.load())
@@ -162,8 +162,8 @@ void Database::PassGate(const volatile void* region0) noexcept {
   c->gate_position.store(end, std::memory_order_release);
 }
 
-Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader& header,
-                              uint32_t first, uint32_t last) {
+Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader& header, uint32_t first,
+                              uint32_t last) {
   ControlBlock* c = control_;
   const uint32_t page_size = header.page_size();
   const std::string path = JournalPath(c->journal_index.load());
@@ -241,8 +241,7 @@ Result<std::vector<std::string>> Database::RotateJournal() {
   for (const std::string& name : names) {
     uint64_t index = 0;
     if (name.rfind(kJournalPrefix, 0) == 0 &&
-        ParseHex16(std::string_view(name).substr(sizeof kJournalPrefix - 1), &index) &&
-        index < current)
+        ParseHex16(std::string_view(name).substr(sizeof kJournalPrefix - 1), &index) && index < current)
       paths.push_back(spool_folder() + "/" + name);
   }
   return paths;
@@ -304,8 +303,12 @@ Status Database::ResetJournal(uint64_t durable, bool drop) {
   return status;
 }
 
-bool Database::Stale() const { return InodeOf(folder_ + "/control") != control_inode_; }
+bool Database::Stale() const {
+  return InodeOf(folder_ + "/control") != control_inode_;
+}
 
-void Database::ForgetAfterFork() { gate_fd_.Close(); }
+void Database::ForgetAfterFork() {
+  gate_fd_.Close();
+}
 
 }  // namespace replica

@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "base/control_block.h"
 #include "base/fs.h"
 #include "base/status.h"
 #include "base/thread_annotations.h"
-#include "base/control_block.h"
 #include "vfs/wal_format.h"
 
 namespace replica {
@@ -24,10 +24,10 @@ namespace replica {
 struct JournalChunk {
   WalSalts salts{};
   uint32_t page_size = 0;
-  uint32_t first = 0;        // frame number in that WAL
-  uint32_t count = 0;        // frames that follow
-  uint32_t changes = 0;      // iChange at the last of them, when `at_end`
-  bool at_end = false;       // the chunk ends where the WAL ended then
+  uint32_t first = 0;          // frame number in that WAL
+  uint32_t count = 0;          // frames that follow
+  uint32_t changes = 0;        // iChange at the last of them, when `at_end`
+  bool at_end = false;         // the chunk ends where the WAL ended then
   uint64_t gate_position = 0;  // the last gate passed before it was written
   uint32_t gate_changes = 0;
 
@@ -51,13 +51,12 @@ class Database {
   std::string spool_folder() const { return folder_ + "/spool"; }
   ControlBlock* control() const { return mapping_->block(); }
 
-  // The tap. Called with SQLite's WAL write lock held, just before it is released; `region0` is the wal-index. No lock, no
-  // allocation, no system call but the wake-up of a leader that sleeps.
+  // The tap. Called with SQLite's WAL write lock held, just before it is released; `region0` is the wal-index. No lock,
+  // no allocation, no system call but the wake-up of a leader that sleeps.
   void Tap(const volatile void* region0) noexcept {
     const auto* words = static_cast<const volatile uint32_t*>(region0);
     const uint32_t max_frame = words[4];
-    const uint64_t position =
-        uint64_t{__builtin_bswap32(words[8])} << 32 | max_frame;
+    const uint64_t position = uint64_t{__builtin_bswap32(words[8])} << 32 | max_frame;
     ControlBlock* c = control_;
     // Unmoved: rollback or empty transaction. Frame 0: the WAL was restarted and nothing is committed in it yet.
     if (position == c->committed.load(std::memory_order_relaxed) || max_frame == 0) return;
@@ -74,20 +73,19 @@ class Database {
     c->committed.store(position, std::memory_order_seq_cst);
     const uint64_t wake_at = c->wake_at.load(std::memory_order_seq_cst);
     if (wake_at == kWakeNever) return;
-    if (wake_at == kWakeAtAnyCommit || wake_at >> 32 != position >> 32 || position >= wake_at)
-      Wake();
+    if (wake_at == kWakeAtAnyCommit || wake_at >> 32 != position >> 32 || position >= wake_at) Wake();
   }
 
-  // The restart gate. Called while no other connection can write or restart the WAL (the caller holds the write lock, or
-  // the whole file), before frames may die. Afterwards every committed frame is in the journal, the spool or the replica.
-  // A bounded local copy at most; never waits for the network. When it cannot (disk full, bound reached), it raises
-  // `overflow` and lets the application go on: the leader heals by difference.
+  // The restart gate. Called while no other connection can write or restart the WAL (the caller holds the write lock,
+  // or the whole file), before frames may die. Afterwards every committed frame is in the journal, the spool or the
+  // replica. A bounded local copy at most; never waits for the network. When it cannot (disk full, bound reached), it
+  // raises `overflow` and lets the application go on: the leader heals by difference.
   void PassGate(const volatile void* region0) noexcept EXCLUDES(gate_);
 
   // --- for the leader
 
-  // Copies frames (durable, end] of the live WAL to the journal, up to `most` frames. A restart that comes in between is
-  // no error: its gate has seen to the frames.
+  // Copies frames (durable, end] of the live WAL to the journal, up to `most` frames. A restart that comes in between
+  // is no error: its gate has seen to the frames.
   Status JournalFrames(const volatile void* region0, uint32_t most) EXCLUDES(gate_);
   // Closes the current journal file, so that appends go to a new one, and returns the closed ones, oldest first.
   Result<std::vector<std::string>> RotateJournal() EXCLUDES(gate_);
@@ -110,16 +108,15 @@ class Database {
 
  private:
   Database(std::string path, std::unique_ptr<ControlMapping> mapping, UniqueFd gate_fd);
-  static Result<std::shared_ptr<Database>> Open(const std::string& path,
-                                                std::unique_ptr<ControlMapping> mapping);
+  static Result<std::shared_ptr<Database>> Open(const std::string& path, std::unique_ptr<ControlMapping> mapping);
 
   void Wake() noexcept;
   Status LockGateFile() REQUIRES(gate_);
   void UnlockGateFile() REQUIRES(gate_);
-  // Copies frames first..last of the WAL that `header` describes into the journal and moves `durable`; false when the WAL
-  // was restarted meanwhile, which leaves the journal as it was.
-  Result<bool> Append(const volatile void* region0, const WalIndexHeader& header, uint32_t first,
-                      uint32_t last) REQUIRES(gate_);
+  // Copies frames first..last of the WAL that `header` describes into the journal and moves `durable`; false when the
+  // WAL was restarted meanwhile, which leaves the journal as it was.
+  Result<bool> Append(const volatile void* region0, const WalIndexHeader& header, uint32_t first, uint32_t last)
+      REQUIRES(gate_);
   std::string JournalPath(uint64_t index) const;
 
   const std::string path_;

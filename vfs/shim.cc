@@ -20,9 +20,9 @@ struct AdoptedFile {
   std::string path;
   const char* name = nullptr;  // SQLite's filename; lives as long as the file is open
   bool own = false;            // libreplica's own connection
-  // The database, once it is bound: changed under the registry's mutex, and kept until the file is closed (a thread may be
-  // inside the tap when it is detached or, its replica folder removed, replaced). `bound` is what the application's thread
-  // reads; null while detached.
+  // The database, once it is bound: changed under the registry's mutex, and kept until the file is closed (a thread may
+  // be inside the tap when it is detached or, its replica folder removed, replaced). `bound` is what the application's
+  // thread reads; null while detached.
   std::shared_ptr<Database> database;
   std::vector<std::shared_ptr<Database>> earlier;
   std::atomic<Database*> bound{nullptr};
@@ -36,8 +36,7 @@ struct AdoptedFile {
 struct Registry {
   std::mutex mutex;
   std::vector<AdoptedFile*> files;
-  std::unordered_map<sqlite3_vfs*, int (*)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*)>
-      lower_open;
+  std::unordered_map<sqlite3_vfs*, int (*)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*)> lower_open;
   ShimHooks hooks;
 };
 
@@ -45,7 +44,9 @@ Registry*& RegistryPointer() {
   static auto* registry = new Registry;  // never destroyed: files may outlive static destructors
   return registry;
 }
-Registry& Files() { return *RegistryPointer(); }
+Registry& Files() {
+  return *RegistryPointer();
+}
 
 int FileClose(sqlite3_file* f);
 
@@ -111,9 +112,8 @@ int FileLock(sqlite3_file* f, int level) {
 }
 
 int RefusePragma(char** arguments, const std::string& path, const char* why) {
-  arguments[0] = sqlite3_mprintf(
-      "libreplica: %s is replicated, so %s; detach it first: SELECT replica_detach()", path.c_str(),
-      why);
+  arguments[0] = sqlite3_mprintf("libreplica: %s is replicated, so %s; detach it first: SELECT replica_detach()",
+                                 path.c_str(), why);
   return SQLITE_ERROR;
 }
 
@@ -124,8 +124,7 @@ int FilePragma(AdoptedFile* a, char** arguments) {
   if (strcasecmp(pragma, "journal_mode") == 0 && strcasecmp(value, "wal") != 0)
     return RefusePragma(arguments, a->path, "journal_mode must stay WAL");
   if (strcasecmp(pragma, "locking_mode") == 0 && strcasecmp(value, "exclusive") == 0)
-    return RefusePragma(arguments, a->path,
-                        "locking_mode must stay NORMAL (in EXCLUSIVE mode commits cannot be seen)");
+    return RefusePragma(arguments, a->path, "locking_mode must stay NORMAL (in EXCLUSIVE mode commits cannot be seen)");
   return SQLITE_NOTFOUND;
 }
 
@@ -239,8 +238,8 @@ int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, i
     lower = r.lower_open[vfs];
     hooks = &r.hooks;
   }
-  const bool main_database = (flags & SQLITE_OPEN_MAIN_DB) != 0 && name != nullptr &&
-                             (flags & SQLITE_OPEN_DELETEONCLOSE) == 0;
+  const bool main_database =
+      (flags & SQLITE_OPEN_MAIN_DB) != 0 && name != nullptr && (flags & SQLITE_OPEN_DELETEONCLOSE) == 0;
   const bool own = OwnConnectionScope::active();
   if (main_database && !own && hooks->before_open) {
     Status status = hooks->before_open(name, name, (flags & SQLITE_OPEN_CREATE) != 0);
@@ -342,14 +341,19 @@ void UnbindFiles(const std::string& path) {
 int OpenFiles(const std::string& path) {
   Registry& r = Files();
   std::lock_guard<std::mutex> lock(r.mutex);
-  return static_cast<int>(std::count_if(r.files.begin(), r.files.end(), [&](AdoptedFile* a) {
-    return !a->own && a->path == path;
-  }));
+  return static_cast<int>(
+      std::count_if(r.files.begin(), r.files.end(), [&](AdoptedFile* a) { return !a->own && a->path == path; }));
 }
 
-OwnConnectionScope::OwnConnectionScope() { own_connections++; }
-OwnConnectionScope::~OwnConnectionScope() { own_connections--; }
-bool OwnConnectionScope::active() { return own_connections > 0; }
+OwnConnectionScope::OwnConnectionScope() {
+  own_connections++;
+}
+OwnConnectionScope::~OwnConnectionScope() {
+  own_connections--;
+}
+bool OwnConnectionScope::active() {
+  return own_connections > 0;
+}
 
 int HeldReadMark(sqlite3_file* own_file) {
   AdoptedFile* a = Find(own_file);

@@ -1,5 +1,5 @@
-// The shim: sees every file that SQLite opens as a main database, and puts a method table of its own in front of the one
-// the file has. So a file opened before libreplica was loaded and one opened after are the same to it.
+// The shim: sees every file that SQLite opens as a main database, and puts a method table of its own in front of the
+// one the file has. So a file opened before libreplica was loaded and one opened after are the same to it.
 //
 // How a file gets here: Install hooks xOpen of a VFS (the default one, and that of each connection that loads us), so
 // that an ATTACH on an old connection is seen as well as a new connection; Adopt takes the file of an open connection.
@@ -27,7 +27,8 @@ struct ShimHooks {
   // A main database file was opened, or is about to be: `path` is absolute. `name` is SQLite's filename, for URI
   // parameters; `created` when it may be created. An error refuses the open with its message in the log.
   std::function<Status(const std::string& path, const char* name, bool may_create)> before_open;
-  // The file's connection uses the WAL for the first time: the database it belongs to, or null when it is not replicated.
+  // The file's connection uses the WAL for the first time: the database it belongs to, or null when it is not
+  // replicated.
   std::function<std::shared_ptr<Database>(const std::string& path, const char* name)> wal_opened;
   // The last adopted file of a replicated database in this process was closed.
   std::function<void(const std::shared_ptr<Database>&)> last_close;
@@ -42,8 +43,8 @@ void SetShimHooks(ShimHooks hooks);
 // Hooks a VFS's xOpen (once; thread-safe).
 void InstallShim(sqlite3_vfs* vfs);
 
-// Adopts the file of an open connection's schema unless it is adopted already. False for one without a file (in memory).
-// Runs PRAGMAs on `db`.
+// Adopts the file of an open connection's schema unless it is adopted already. False for one without a file (in
+// memory). Runs PRAGMAs on `db`.
 bool AdoptConnection(sqlite3* db, const char* schema);
 // AdoptConnection for main and every attached database.
 void AdoptOpenDatabases(sqlite3* db);

@@ -1,5 +1,5 @@
-// The SQLite that loaded us, through its extension API: a process may hold two SQLite libraries, and only this one may be
-// called. The pointer is set once, in ext/entry.cc, before anything else runs.
+// The SQLite that loaded us, through its extension API: a process may hold two SQLite libraries, and only this one may
+// be called. The pointer is set once, in ext/entry.cc, before anything else runs.
 #ifndef LIBREPLICA_VFS_SQLITE_API_H_
 #define LIBREPLICA_VFS_SQLITE_API_H_
 

@@ -7,8 +7,7 @@ namespace {
 
 // Shared memory that SQLite writes without C++ atomics: read it a word at a time, so that no word tears.
 void CopyShared(void* out, const volatile void* shared, size_t offset, size_t size) {
-  const auto* from = reinterpret_cast<const volatile uint32_t*>(
-      static_cast<const volatile uint8_t*>(shared) + offset);
+  const auto* from = reinterpret_cast<const volatile uint32_t*>(static_cast<const volatile uint8_t*>(shared) + offset);
   auto* to = static_cast<uint32_t*>(out);
   for (size_t i = 0; i < size / 4; i++) to[i] = from[i];
 }
@@ -25,8 +24,7 @@ bool ParseWalHeader(const uint8_t* bytes, WalHeader* header) {
   header->checksum[1] = LoadBig32(bytes + 28);
   uint32_t sum[2] = {0, 0};
   WalChecksum(header->big_endian_checksum, bytes, 24, sum);
-  return ValidPageSize(header->page_size) && sum[0] == header->checksum[0] &&
-         sum[1] == header->checksum[1];
+  return ValidPageSize(header->page_size) && sum[0] == header->checksum[0] && sum[1] == header->checksum[1];
 }
 
 void WalChecksum(bool big_endian, const uint8_t* data, size_t size, uint32_t checksum[2]) {
@@ -40,8 +38,8 @@ void WalChecksum(bool big_endian, const uint8_t* data, size_t size, uint32_t che
   checksum[1] = s2;
 }
 
-void FrameChecksum(bool big_endian, const uint8_t* frame, uint32_t page_size,
-                   const uint32_t before[2], uint32_t after[2]) {
+void FrameChecksum(bool big_endian, const uint8_t* frame, uint32_t page_size, const uint32_t before[2],
+                   uint32_t after[2]) {
   uint32_t sum[2] = {before[0], before[1]};
   WalChecksum(big_endian, frame, 8, sum);
   WalChecksum(big_endian, frame + kFrameHeaderSize, page_size, sum);
@@ -51,7 +49,8 @@ void FrameChecksum(bool big_endian, const uint8_t* frame, uint32_t page_size,
 
 bool ReadWalIndexHeader(const volatile void* region0, WalIndexHeader* header) {
   WalIndexHeader second;
-  // SQLite writes the second copy first (walIndexWriteHdr): reading in the other order sees a torn update as a difference.
+  // SQLite writes the second copy first (walIndexWriteHdr): reading in the other order sees a torn update as a
+  // difference.
   CopyShared(header, region0, 0, sizeof *header);
   std::atomic_thread_fence(std::memory_order_acquire);
   CopyShared(&second, region0, sizeof *header, sizeof second);

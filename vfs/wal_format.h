@@ -2,8 +2,8 @@
 #ifndef LIBREPLICA_VFS_WAL_FORMAT_H_
 #define LIBREPLICA_VFS_WAL_FORMAT_H_
 
-#include <atomic>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 
@@ -80,9 +80,7 @@ struct WalIndexHeader {
   uint8_t salts[8];
   uint32_t checksum[2];
 
-  uint32_t page_size() const {
-    return (page_size_code & 0xfe00U) + ((page_size_code & 1U) << 16);
-  }
+  uint32_t page_size() const { return (page_size_code & 0xfe00U) + ((page_size_code & 1U) << 16); }
   WalSalts wal_salts() const {
     WalSalts out;
     std::memcpy(out.data(), salts, 8);
@@ -93,7 +91,7 @@ static_assert(sizeof(WalIndexHeader) == 48);
 
 // WalCkptInfo, behind the two copies of the header.
 struct WalCheckpointInfo {
-  uint32_t backfilled;    // nBackfill
+  uint32_t backfilled;  // nBackfill
   uint32_t read_mark[5];
   uint8_t locks[8];
   uint32_t backfill_attempted;
@@ -102,8 +100,8 @@ struct WalCheckpointInfo {
 static_assert(sizeof(WalCheckpointInfo) == 40);
 constexpr size_t kCheckpointInfoOffset = 2 * sizeof(WalIndexHeader);
 
-// Copies the header from region 0 of the wal-index without a lock, as walIndexTryHdr does: the two copies must agree and
-// the checksum must fit. False when it is being changed just now, or is not initialised.
+// Copies the header from region 0 of the wal-index without a lock, as walIndexTryHdr does: the two copies must agree
+// and the checksum must fit. False when it is being changed just now, or is not initialised.
 bool ReadWalIndexHeader(const volatile void* region0, WalIndexHeader* header);
 
 }  // namespace replica

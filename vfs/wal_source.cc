@@ -31,26 +31,27 @@ bool BelongsTo(const FrameHeader& frame, const WalSalts& salts) {
   return frame.page != 0 && (frame.salts == salts || frame.salts == WalSalts{});
 }
 
-// True when `position` is the end of its WAL as the last restart gate saw it. Salts do not tell succession: a connection
-// that has not checkpointed yet draws new ones at random for the WAL it begins (walFrames, nCkpt). SQLite's count of
-// commits does, and is compared in CheckChanges. A database whose WAL is still empty has no salts and passed no gate.
+// True when `position` is the end of its WAL as the last restart gate saw it. Salts do not tell succession: a
+// connection that has not checkpointed yet draws new ones at random for the WAL it begins (walFrames, nCkpt). SQLite's
+// count of commits does, and is compared in CheckChanges. A database whose WAL is still empty has no salts and passed
+// no gate.
 bool LeadsOn(const WalPosition& position, uint64_t gate) {
   if (position.salts == WalSalts{} && position.frame == 0) return true;
   return gate == PackPosition(position.salts, position.frame);
 }
 
 Status Lost(const std::string& path, const std::string& why) {
-  return {Code::kConflict, path + ": commits were written around libreplica (" + why +
-                               "); the difference will be found and sent"};
+  return {Code::kConflict,
+          path + ": commits were written around libreplica (" + why + "); the difference will be found and sent"};
 }
 
 }  // namespace
 
 struct WalSource::Reading {
   Batch batch;
-  WalPosition at;                    // the last frame read
-  std::vector<Batch::Frame> open;    // frames of the commit that is not closed yet
-  FrameHeader last_commit;           // header of the last commit frame
+  WalPosition at;                  // the last frame read
+  std::vector<Batch::Frame> open;  // frames of the commit that is not closed yet
+  FrameHeader last_commit;         // header of the last commit frame
   bool has_last_commit = false;
   uint64_t budget = 0;
   const WalPosition* until = nullptr;
@@ -58,9 +59,7 @@ struct WalSource::Reading {
   int64_t last_time = 0;
   std::string scratch[2];
 
-  bool Reached() const {
-    return until != nullptr && at.SameWal(*until) && at.frame >= until->frame;
-  }
+  bool Reached() const { return until != nullptr && at.SameWal(*until) && at.frame >= until->frame; }
 };
 
 WalSource::WalSource(std::shared_ptr<Database> database) : database_(std::move(database)) {}
@@ -69,8 +68,7 @@ Result<std::unique_ptr<WalSource>> WalSource::Open(std::shared_ptr<Database> dat
   std::unique_ptr<WalSource> source(new WalSource(std::move(database)));
   const std::string& path = source->database_->path();
   OwnConnectionScope own;
-  int rc = sqlite3_open_v2(path.c_str(), &source->db_,
-                           SQLITE_OPEN_READWRITE | SQLITE_OPEN_PRIVATECACHE, nullptr);
+  int rc = sqlite3_open_v2(path.c_str(), &source->db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_PRIVATECACHE, nullptr);
   if (rc != SQLITE_OK) return SqliteStatus(source->db_, rc, "open", path);
   sqlite3_busy_timeout(source->db_, 1000);
   REPLICA_TRY(source->Exec("PRAGMA schema_version"));
@@ -81,16 +79,13 @@ Result<std::unique_ptr<WalSource>> WalSource::Open(std::shared_ptr<Database> dat
   sqlite3_stmt* statement = nullptr;
   rc = sqlite3_prepare_v2(source->db_, "PRAGMA journal_mode", -1, &statement, nullptr);
   bool wal = rc == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW &&
-             sqlite3_stricmp(reinterpret_cast<const char*>(sqlite3_column_text(statement, 0)),
-                             "wal") == 0;
+             sqlite3_stricmp(reinterpret_cast<const char*>(sqlite3_column_text(statement, 0)), "wal") == 0;
   sqlite3_finalize(statement);
   if (!wal || source->file_->pMethods->iVersion < 2)
-    return Status(Code::kUnsupported,
-                  path + " is not in WAL mode: run PRAGMA journal_mode=WAL on it");
+    return Status(Code::kUnsupported, path + " is not in WAL mode: run PRAGMA journal_mode=WAL on it");
   volatile void* region = nullptr;
   rc = source->file_->pMethods->xShmMap(source->file_, 0, kWalIndexRegion, 0, &region);
-  if (rc != SQLITE_OK || region == nullptr)
-    return SqliteStatus(source->db_, rc, "map the wal-index of", path);
+  if (rc != SQLITE_OK || region == nullptr) return SqliteStatus(source->db_, rc, "map the wal-index of", path);
   source->region0_ = region;
   BindOwnFile(source->file_, source->database_);
   REPLICA_TRY(source->OpenWalFile());
@@ -101,8 +96,7 @@ Result<std::unique_ptr<WalSource>> WalSource::Open(std::shared_ptr<Database> dat
   }
   WalIndexHeader header;
   if (source->Index(&header) && header.max_frame != 0) source->page_size_ = header.page_size();
-  if (source->page_size_ == 0)
-    return Status(Code::kUnavailable, path + " is empty: there is nothing to replicate yet");
+  if (source->page_size_ == 0) return Status(Code::kUnavailable, path + " is empty: there is nothing to replicate yet");
   return source;
 }
 
@@ -117,8 +111,8 @@ Status WalSource::Exec(const char* sql) {
   const int rc = sqlite3_exec(db_, sql, nullptr, nullptr, &message);
   Status status;
   if (rc != SQLITE_OK)
-    status = Status(Code::kIo, database_->path() + ": " + sql + ": " +
-                                   (message != nullptr ? message : sqlite3_errstr(rc)));
+    status =
+        Status(Code::kIo, database_->path() + ": " + sql + ": " + (message != nullptr ? message : sqlite3_errstr(rc)));
   sqlite3_free(message);
   return status;
 }
@@ -145,8 +139,8 @@ void WalSource::SetPosition(const WalPosition& position, bool fresh) {
 
 Status WalSource::ReadFrameHeader(uint32_t frame, FrameHeader* header) {
   uint8_t bytes[kFrameHeaderSize];
-  REPLICA_ASSIGN(size_t n, ReadAt(wal_.get(), bytes, sizeof bytes, FrameOffset(frame, page_size_),
-                                  database_->wal_path()));
+  REPLICA_ASSIGN(size_t n,
+                 ReadAt(wal_.get(), bytes, sizeof bytes, FrameOffset(frame, page_size_), database_->wal_path()));
   if (n != sizeof bytes) return {Code::kNotFound, "the WAL is shorter"};
   *header = ParseFrameHeader(bytes);
   return Ok();
@@ -191,13 +185,11 @@ uint64_t WalSource::Backlog() {
   if (!Index(&header)) return 0;
   const uint64_t frame_size = page_size_ + kFrameHeaderSize;
   const uint64_t journaled = database_->control()->journal_total.load();
-  if (fresh_ || header.wal_salts() != position_.salts)
-    return journaled + header.max_frame * frame_size;
+  if (fresh_ || header.wal_salts() != position_.salts) return journaled + header.max_frame * frame_size;
   return header.max_frame > position_.frame ? (header.max_frame - position_.frame) * frame_size : 0;
 }
 
-bool WalSource::EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes,
-                         Reading* r) {
+bool WalSource::EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* r) {
   if (fresh_) {
     check_changes_ = false;
   } else {
@@ -231,8 +223,8 @@ Status WalSource::AddFrame(const FrameHeader& header, Batch::Frame frame, Readin
   bool repeat = false;
   // Without SQLITE_IOCAP_POWERSAFE_OVERWRITE SQLite fills the sector by repeating the commit frame (walFrames): the
   // repeats are no commits. Nor is a commit that changed nothing at all, which looks the same.
-  if (r->open.size() == 1 && r->has_last_commit && !b.frames.empty() &&
-      r->last_commit.page == header.page && r->last_commit.pages_after == header.pages_after) {
+  if (r->open.size() == 1 && r->has_last_commit && !b.frames.empty() && r->last_commit.page == header.page &&
+      r->last_commit.pages_after == header.pages_after) {
     b.frames.push_back(frame);
     REPLICA_ASSIGN(const uint8_t* one, b.Page(b.frames.size() - 2, &r->scratch[0]));
     REPLICA_ASSIGN(const uint8_t* two, b.Page(b.frames.size() - 1, &r->scratch[1]));
@@ -280,21 +272,19 @@ Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) 
     at = frames_at + chunk.bytes();
     if (fresh_ || chunk.salts != r->at.salts) {
       // An older WAL's chunk is behind us already when it does not start where we stand.
-      if (chunk.first != 1 || !EnterWal(chunk.salts, chunk.gate_position, chunk.gate_changes, r))
-        continue;
+      if (chunk.first != 1 || !EnterWal(chunk.salts, chunk.gate_position, chunk.gate_changes, r)) continue;
     }
     const uint32_t last = chunk.first + chunk.count - 1;
     if (last <= r->at.frame) continue;
-    if (chunk.first > r->at.frame + 1)
-      return Lost(database_->path(), "the journal lacks frames");
+    if (chunk.first > r->at.frame + 1) return Lost(database_->path(), "the journal lacks frames");
     if (verify_journal_) {
       // An earlier leader's journal, perhaps of before a crash of the machine: each frame must continue the checksum.
       uint32_t sum[2] = {r->at.checksum[0], r->at.checksum[1]};
       bool known = r->at.frame != 0;
       for (uint32_t i = r->at.frame + 1; i <= last; i++) {
         piece.resize(frame_size);
-        REPLICA_ASSIGN(size_t got, ReadAt(fd->get(), piece.data(), frame_size,
-                                          frames_at + (i - chunk.first) * frame_size, path));
+        REPLICA_ASSIGN(size_t got,
+                       ReadAt(fd->get(), piece.data(), frame_size, frames_at + (i - chunk.first) * frame_size, path));
         if (got != frame_size) return Lost(database_->path(), "the journal is damaged");
         const auto* bytes = reinterpret_cast<const uint8_t*>(piece.data());
         const FrameHeader h = ParseFrameHeader(bytes);
@@ -315,8 +305,7 @@ Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) 
       uint8_t bytes[kFrameHeaderSize];
       REPLICA_ASSIGN(size_t got, ReadAt(fd->get(), bytes, sizeof bytes, offset, path));
       const FrameHeader h = ParseFrameHeader(bytes);
-      if (got != sizeof bytes || !BelongsTo(h, chunk.salts))
-        return Lost(database_->path(), "the journal is damaged");
+      if (got != sizeof bytes || !BelongsTo(h, chunk.salts)) return Lost(database_->path(), "the journal is damaged");
       Batch::Frame frame;
       frame.page = h.page;
       frame.file = file;
@@ -336,9 +325,7 @@ Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) 
 Status WalSource::ReadJournals(Reading* r) {
   REPLICA_ASSIGN(auto journals, database_->RotateJournal());
   for (const std::string& path : journals) {
-    if (std::find(r->batch.journals.begin(), r->batch.journals.end(), path) !=
-        r->batch.journals.end())
-      continue;
+    if (std::find(r->batch.journals.begin(), r->batch.journals.end(), path) != r->batch.journals.end()) continue;
     bool whole = false;
     REPLICA_TRY(ReadJournal(path, r, &whole));
     if (!whole) break;
@@ -356,8 +343,7 @@ Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
   Batch& b = r->batch;
   const size_t start = b.memory.size();
   b.memory.resize(start + bytes);
-  auto got = ReadAt(wal_.get(), b.memory.data() + start, bytes, FrameOffset(first, page_size_),
-                    database_->wal_path());
+  auto got = ReadAt(wal_.get(), b.memory.data() + start, bytes, FrameOffset(first, page_size_), database_->wal_path());
   if (!got.ok()) return got.status();
   WalIndexHeader now;
   const bool same = Index(&now) && now.wal_salts() == r->at.salts;
@@ -370,8 +356,8 @@ Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
     const size_t at = start + (i - first) * frame_size;
     const FrameHeader h = ParseFrameHeader(reinterpret_cast<const uint8_t*>(b.memory.data()) + at);
     if (!BelongsTo(h, r->at.salts))
-      return {Code::kIo, database_->wal_path() + ": frame " + std::to_string(i) +
-                             " is not what the wal-index says it is"};
+      return {Code::kIo,
+              database_->wal_path() + ": frame " + std::to_string(i) + " is not what the wal-index says it is"};
     Batch::Frame frame;
     frame.page = h.page;
     frame.offset = at + kFrameHeaderSize;
@@ -385,14 +371,15 @@ Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
   return Ok();
 }
 
-// Commits in this WAL so far against SQLite's own count: a difference means commits that a foreign process wrote behind the
-// last gate, or another life of the wal-index.
+// Commits in this WAL so far against SQLite's own count: a difference means commits that a foreign process wrote behind
+// the last gate, or another life of the wal-index.
 Status WalSource::CheckChanges(uint32_t changes) {
   if (!check_changes_) return Ok();
   check_changes_ = false;
   const uint32_t counted = changes - start_changes_;
   if (counted >= commits_seen_ && counted <= commit_frames_) return Ok();
-  return Lost(database_->path(), "SQLite counted " + std::to_string(counted) + " commits since the WAL restarted, the WAL holds " +
+  return Lost(database_->path(), "SQLite counted " + std::to_string(counted) +
+                                     " commits since the WAL restarted, the WAL holds " +
                                      std::to_string(commit_frames_));
 }
 
@@ -428,22 +415,21 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
       break;
     }
     if (fresh_ || header.wal_salts() != r.at.salts) {
-      // The gate publishes its journal first, then its position: when the position is not ours, the journal may hold more
-      // than it did a moment ago. Look again before judging.
+      // The gate publishes its journal first, then its position: when the position is not ours, the journal may hold
+      // more than it did a moment ago. Look again before judging.
       const uint64_t gate = c->gate_position.load(std::memory_order_acquire);
       const uint32_t changes = c->gate_changes.load(std::memory_order_relaxed);
       const bool entered = header.max_frame == 0 ? fresh_ || (LeadsOn(r.at, gate) && r.open.empty() &&
-                                                                       (r.at.salts == WalSalts{} || header.changes == changes))
+                                                              (r.at.salts == WalSalts{} || header.changes == changes))
                                                  : EnterWal(header.wal_salts(), gate, changes, &r);
       if (!entered) {
         auto place = [](uint64_t packed) {
           return Hex16(packed).substr(0, 8) + "/" + std::to_string(static_cast<uint32_t>(packed));
         };
-        status = Lost(database_->path(),
-                      "the WAL was restarted by a process without libreplica: captured to " +
-                          place(PackPosition(r.at.salts, r.at.frame)) + ", the WAL is at " +
-                          place(PackPosition(header.wal_salts(), header.max_frame)) + ", the last restart seen was at " +
-                          place(gate));
+        status = Lost(database_->path(), "the WAL was restarted by a process without libreplica: captured to " +
+                                             place(PackPosition(r.at.salts, r.at.frame)) + ", the WAL is at " +
+                                             place(PackPosition(header.wal_salts(), header.max_frame)) +
+                                             ", the last restart seen was at " + place(gate));
         struct timespec pause = {0, 1000000};
         nanosleep(&pause, nullptr);
         continue;
@@ -451,8 +437,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
     }
     status = Ok();
     if (header.max_frame <= r.at.frame || header.wal_salts() != r.at.salts) break;
-    const uint64_t bytes =
-        uint64_t{header.max_frame - r.at.frame} * (page_size_ + kFrameHeaderSize);
+    const uint64_t bytes = uint64_t{header.max_frame - r.at.frame} * (page_size_ + kFrameHeaderSize);
     if (r.batch.memory.size() + bytes > r.budget) {
       status = database_->JournalFrames(region0_, UINT32_MAX);
       if (!status.ok()) break;
@@ -467,8 +452,8 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   for (BatchCommit& commit : b.commits)
     if (commit.time == 0) commit.time = now;
   position_ = b.end;
-  // What was read before the trouble is good; the trouble will be met again from the new position, for which the journal
-  // must stay.
+  // What was read before the trouble is good; the trouble will be met again from the new position, for which the
+  // journal must stay.
   if (!status.ok() || !r.open.empty()) b.journals.clear();
   if (!status.ok() && b.empty() && status.code() != Code::kUnavailable) return status;
   return std::move(b);
@@ -499,17 +484,16 @@ Status WalSource::ResetJournal(bool drop) {
 }
 
 Status WalSource::ReadFilePage(uint32_t page, uint8_t* out) {
-  const int rc = file_->pMethods->xRead(file_, out, static_cast<int>(page_size_),
-                                        int64_t{page - 1} * page_size_);
+  const int rc = file_->pMethods->xRead(file_, out, static_cast<int>(page_size_), int64_t{page - 1} * page_size_);
   // A short read is filled with zeros (sqlite3_io_methods): a page beyond the file's end reads as zeros.
   if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ)
-    return SqliteStatus(nullptr, rc, "read page " + std::to_string(page) + " of",
-                        database_->path());
+    return SqliteStatus(nullptr, rc, "read page " + std::to_string(page) + " of", database_->path());
   return Ok();
 }
 
 bool WalSource::ReadFramePage(uint32_t frame, uint8_t* out) {
-  auto n = ReadAt(wal_.get(), out, page_size_, FrameOffset(frame, page_size_) + kFrameHeaderSize, database_->wal_path());
+  auto n =
+      ReadAt(wal_.get(), out, page_size_, FrameOffset(frame, page_size_) + kFrameHeaderSize, database_->wal_path());
   return n.ok() && *n == page_size_;
 }
 
@@ -529,8 +513,10 @@ bool WalSource::ReadNewest(uint32_t page, uint64_t hash, uint8_t* out) {
 
 Status WalSource::ReadCurrent(uint32_t page, uint8_t* out) {
   uint32_t frame = 0;
-  if (auto found = new_frames_.find(page); found != new_frames_.end()) frame = found->second;
-  else if (auto base = base_frames_.find(page); base != base_frames_.end()) frame = base->second;
+  if (auto found = new_frames_.find(page); found != new_frames_.end())
+    frame = found->second;
+  else if (auto base = base_frames_.find(page); base != base_frames_.end())
+    frame = base->second;
   WalIndexHeader header;
   // Of a WAL that was restarted since, all is in the database file.
   if (frame != 0 && ReadFramePage(frame, out) && Index(&header) && header.wal_salts() == new_frames_salts_) return Ok();
@@ -540,8 +526,7 @@ Status WalSource::ReadCurrent(uint32_t page, uint8_t* out) {
 bool WalSource::AtView() const {
   if (position_.SameWal(view_)) return position_.frame == view_.frame;
   // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
-  return view_.frame == 0 &&
-         (fresh_ || LeadsOn(position_, database_->control()->gate_position.load()));
+  return view_.frame == 0 && (fresh_ || LeadsOn(position_, database_->control()->gate_position.load()));
 }
 
 Status WalSource::BeginView() {
@@ -620,10 +605,8 @@ Status WalSource::ReadView(uint32_t page, uint8_t* out) {
   auto found = view_frames_.find(page);
   if (found == view_frames_.end()) return ReadFilePage(page, out);
   REPLICA_ASSIGN(size_t n, ReadAt(wal_.get(), out, page_size_,
-                                  FrameOffset(found->second, page_size_) + kFrameHeaderSize,
-                                  database_->wal_path()));
-  if (n != page_size_)
-    return {Code::kIo, database_->wal_path() + " became shorter under a read mark"};
+                                  FrameOffset(found->second, page_size_) + kFrameHeaderSize, database_->wal_path()));
+  if (n != page_size_) return {Code::kIo, database_->wal_path() + " became shorter under a read mark"};
   return Ok();
 }
 

@@ -63,8 +63,7 @@ class WalSource : public Source {
   // kUnavailable: the WAL was restarted meanwhile, look again.
   Status ReadLive(const WalIndexHeader& header, Reading* reading);
   Status AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* reading);
-  bool EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes,
-                Reading* reading);
+  bool EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* reading);
   Status CheckChanges(uint32_t changes);
   bool ReadFramePage(uint32_t frame, uint8_t* out);
   Status ReadFilePage(uint32_t page, uint8_t* out);
@@ -80,7 +79,8 @@ class WalSource : public Source {
   WalPosition position_;
   bool fresh_ = false;
   bool verify_journal_ = true;  // until the first Collect: journals of an earlier leader are not trusted
-  // Last frame of each page in the WAL of position_, up to the position before the last Collect; and of the last Collect.
+  // Last frame of each page in the WAL of position_, up to the position before the last Collect; and of the last
+  // Collect.
   std::unordered_map<uint32_t, uint32_t> base_frames_;
   std::unordered_map<uint32_t, uint32_t> new_frames_;
   WalSalts new_frames_salts_{};  // the WAL that both are of

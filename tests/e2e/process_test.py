@@ -98,6 +98,8 @@ db.close()
 
     def test_fork_leaves_the_parents_lock_with_the_parent(self):
         """Puma in cluster mode: the application is loaded, uses its database, forks workers that open their own."""
+        if os.environ.get("REPLICA_TEST_SANITIZED") == "thread":
+            self.skipTest("ThreadSanitizer cannot start threads in the child of a process that has threads")
         path = self.path("app.db")
         code = """
 db = connect(path)

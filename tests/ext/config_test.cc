@@ -22,8 +22,10 @@ TEST(Config, EmptyEnvironmentIsNotConfiguredAndNotRequired) {
 }
 
 TEST(Config, LitestreamsNamesWork) {
-  auto config = Read({{"LITESTREAM_REPLICA_BUCKET", "b"}, {"LITESTREAM_ACCESS_KEY_ID", "id"},
-                      {"LITESTREAM_SECRET_ACCESS_KEY", "secret"}, {"LITESTREAM_REPLICA_REGION", "eu"},
+  auto config = Read({{"LITESTREAM_REPLICA_BUCKET", "b"},
+                      {"LITESTREAM_ACCESS_KEY_ID", "id"},
+                      {"LITESTREAM_SECRET_ACCESS_KEY", "secret"},
+                      {"LITESTREAM_REPLICA_REGION", "eu"},
                       {"LITESTREAM_REPLICA_ENDPOINT", "https://s3.example.com/"}});
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(config->url, "s3://b");
@@ -33,9 +35,14 @@ TEST(Config, LitestreamsNamesWork) {
 }
 
 TEST(Config, OwnNamesComeFirstAndAwsNamesLast) {
-  auto config = Read({{"REPLICA_URL", "s3://b/p"}, {"REPLICA_REGION", "one"}, {"LITESTREAM_REPLICA_REGION", "two"},
-                      {"AWS_REGION", "three"}, {"LITESTREAM_ACCESS_KEY_ID", "l"}, {"AWS_ACCESS_KEY_ID", "a"},
-                      {"AWS_SECRET_ACCESS_KEY", "s"}, {"AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000"}});
+  auto config = Read({{"REPLICA_URL", "s3://b/p"},
+                      {"REPLICA_REGION", "one"},
+                      {"LITESTREAM_REPLICA_REGION", "two"},
+                      {"AWS_REGION", "three"},
+                      {"LITESTREAM_ACCESS_KEY_ID", "l"},
+                      {"AWS_ACCESS_KEY_ID", "a"},
+                      {"AWS_SECRET_ACCESS_KEY", "s"},
+                      {"AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000"}});
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(config->options.s3.region, "one");
   EXPECT_EQ(config->options.s3.access_key_id, "l");
@@ -49,7 +56,8 @@ TEST(Config, ProductionRequiresAReplicaAndNamesWhatIsMissing) {
     ASSERT_TRUE(config.ok());
     EXPECT_TRUE(config->required) << name;
     const std::string message = MissingMessage(*config);
-    for (const char* setting : {"LITESTREAM_REPLICA_BUCKET", "LITESTREAM_ACCESS_KEY_ID", "LITESTREAM_SECRET_ACCESS_KEY"})
+    for (const char* setting :
+         {"LITESTREAM_REPLICA_BUCKET", "LITESTREAM_ACCESS_KEY_ID", "LITESTREAM_SECRET_ACCESS_KEY"})
       EXPECT_NE(message.find(setting), std::string::npos) << setting;
   }
   EXPECT_FALSE(Read({{"RAILS_ENV", "production"}, {"REPLICA_REQUIRED", "0"}})->required);
@@ -58,9 +66,11 @@ TEST(Config, ProductionRequiresAReplicaAndNamesWhatIsMissing) {
 }
 
 TEST(Config, WrongValuesAreNamed) {
-  EXPECT_NE(Read({{"REPLICA_SYNC_INTERVAL", "fast"}}).status().message().find("REPLICA_SYNC_INTERVAL"), std::string::npos);
+  EXPECT_NE(Read({{"REPLICA_SYNC_INTERVAL", "fast"}}).status().message().find("REPLICA_SYNC_INTERVAL"),
+            std::string::npos);
   EXPECT_NE(Read({{"REPLICA_URL", "ftp://x"}}).status().message().find("ftp://x"), std::string::npos);
-  EXPECT_NE(Read({{"REPLICA_ENDPOINT", "s3.example.com"}}).status().message().find("REPLICA_ENDPOINT"), std::string::npos);
+  EXPECT_NE(Read({{"REPLICA_ENDPOINT", "s3.example.com"}}).status().message().find("REPLICA_ENDPOINT"),
+            std::string::npos);
   EXPECT_FALSE(Read({{"REPLICA_SPOOL_LIMIT", "-5"}}).ok());
   EXPECT_FALSE(Read({{"REPLICA_REQUIRED", "perhaps"}}).ok());
 }

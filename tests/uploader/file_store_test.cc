@@ -39,8 +39,10 @@ TEST(FileStore, Invariant_OneWriter_OfRacingWritersOneGetsThrough) {
       writers.emplace_back([&, i] {
         FileStore store(folder.path(), std::make_shared<Worker>("test"));
         Status status = store.Put("log/" + std::to_string(round), ObjectBody::FromBytes(std::to_string(i)), true);
-        if (status.ok()) through++;
-        else EXPECT_EQ(status.code(), Code::kExists);
+        if (status.ok())
+          through++;
+        else
+          EXPECT_EQ(status.code(), Code::kExists);
       });
     }
     for (std::thread& writer : writers) writer.join();

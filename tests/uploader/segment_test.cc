@@ -209,10 +209,19 @@ TEST(Segment, HeaderTestVector) {
   header.sequence = 3;
   header.min_txid = 258;
   EXPECT_EQ(HexEncode(EncodeHeader(header).data(), kSegmentHeaderSize),
-            "4c525345470d0a1a" "0100" "03" "05" "00100000"
-            "000102030405060708090a0b0c0d0e0f" "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"
-            "8877665544332211" "0300000000000000" "0201000000000000"
-            "0000000000000000" "0000000000000000" "0000000000000000");
+            "4c525345470d0a1a"
+            "0100"
+            "03"
+            "05"
+            "00100000"
+            "000102030405060708090a0b0c0d0e0f"
+            "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"
+            "8877665544332211"
+            "0300000000000000"
+            "0201000000000000"
+            "0000000000000000"
+            "0000000000000000"
+            "0000000000000000");
   EXPECT_EQ(DecodeHeader(EncodeHeader(header))->min_txid, 258U);
 }
 

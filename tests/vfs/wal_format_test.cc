@@ -15,9 +15,10 @@ TEST(WalFormat, ReadsWhatSqliteWrites) {
   const std::string path = folder.path() + "/a.db";
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(db, "PRAGMA page_size=1024; PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES(1)",
-                         nullptr, nullptr, nullptr),
-            SQLITE_OK);
+  ASSERT_EQ(
+      sqlite3_exec(db, "PRAGMA page_size=1024; PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES(1)",
+                   nullptr, nullptr, nullptr),
+      SQLITE_OK);
   const std::string wal = *ReadFile(path + "-wal", UINT64_MAX);
   WalHeader header;
   const auto* bytes = reinterpret_cast<const uint8_t*>(wal.data());
