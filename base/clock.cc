@@ -77,7 +77,7 @@ bool ParseTime(const std::string& text, int64_t* wall_micros) {
   parts.tm_min = Digits(&p, 2);
   if (parts.tm_min < 0 || parts.tm_min > 59 || !Skip(&p, ':')) return false;
   parts.tm_sec = Digits(&p, 2);
-  if (parts.tm_sec < 0 || parts.tm_sec > 60) return false;
+  if (parts.tm_sec < 0 || parts.tm_sec > 59) return false;
   int64_t micros = 0;
   if (Skip(&p, '.')) {
     int64_t unit = 100000;
@@ -96,7 +96,10 @@ bool ParseTime(const std::string& text, int64_t* wall_micros) {
     Skip(&p, 'Z');
   }
   if (*p != 0) return false;
-  *wall_micros = (int64_t{timegm(&parts)} - offset) * 1000000 + micros;
+  const tm given = parts;
+  const int64_t seconds = timegm(&parts);  // puts a 30th of February into March: refuse it
+  if (parts.tm_mday != given.tm_mday || parts.tm_mon != given.tm_mon) return false;
+  *wall_micros = (seconds - offset) * 1000000 + micros;
   return true;
 }
 

@@ -36,14 +36,14 @@ struct CommitTime {
 constexpr uint32_t kCommitTimes = 1024;  // power of two
 
 struct ControlBlock {
-  std::atomic<uint64_t> magic;    // set last when a process initialises the block
-  std::atomic<uint64_t> boot;     // hash of the kernel's boot id: a block of an earlier boot is worthless
-  std::atomic<uint32_t> retired;  // 1 once the block was replaced: open it anew
+  std::atomic<uint64_t> magic;  // set last when a process initialises the block
+  std::atomic<uint64_t> boot;   // hash of the kernel's boot id: a block of an earlier boot is worthless
 
   // --- the tap's line: written by whoever holds SQLite's WAL write lock, hence by one thread of one process at a time.
   alignas(64) std::atomic<uint64_t> committed;  // packed position of the last commit (seq_cst against wake_at)
   std::atomic<uint32_t> committed_changes;      // SQLite's iChange at it; stored before `committed`
   std::atomic<uint32_t> time_next;              // index of the next CommitTime
+  std::atomic<uint64_t> gate_life;              // IndexLife then: iChange means something within one life only
   std::atomic<uint64_t> gate_position;          // where the last WAL ended that passed the restart gate
   std::atomic<uint32_t> gate_changes;           // iChange there; stored before gate_position
   std::atomic<uint32_t> gates;                  // restarts that passed, whether guarded or not; stored before both

@@ -37,6 +37,19 @@ const char* CodeName(Code code) {
   return "internal";
 }
 
+bool NeedsPerson(const Status& status) {
+  switch (status.code()) {
+    case Code::kPermission:
+    case Code::kInvalidArgument:
+    case Code::kUnsupported:
+    case Code::kConflict:
+    case Code::kCorrupt:
+      return true;
+    default:
+      return false;
+  }
+}
+
 Status ErrnoStatus(int error, const std::string& action, const std::string& path) {
   Code code = Code::kIo;
   switch (error) {

@@ -51,6 +51,9 @@ inline Status Ok() {
   return {};
 }
 
+// True for errors that only a person can mend: worth trying again slowly, if at all.
+bool NeedsPerson(const Status& status);
+
 // A Status made from errno: kFull for ENOSPC/EDQUOT, kNotFound for ENOENT, kExists for EEXIST, kPermission for
 // EACCES/EPERM/EROFS, else kIo. The message is "<action> <path>: <strerror>".
 Status ErrnoStatus(int error, const std::string& action, const std::string& path);

@@ -59,12 +59,18 @@ bool ParseBytes(const std::string& text, uint64_t* bytes) {
   return true;
 }
 
+// A rejected URL as it may be shown: one with an "@" can hold a key before it.
+std::string WithoutSecrets(const std::string& url) {
+  const size_t at = url.rfind('@');
+  return at == std::string::npos ? url : "…" + url.substr(at);
+}
+
 Status CheckEndpoint(const std::string& endpoint, const std::string& name) {
   const bool http = endpoint.rfind("http://", 0) == 0;
   const size_t host = http ? 7 : 8;
   if ((!http && endpoint.rfind("https://", 0) != 0) || endpoint.size() == host ||
       endpoint.find_first_of("/?#@ ", host) != std::string::npos)
-    return Invalid(name + ": \"" + endpoint +
+    return Invalid(name + ": \"" + WithoutSecrets(endpoint) +
                    "\" is no endpoint: give https://host or https://host:port, without a path");
   return Ok();
 }
@@ -83,7 +89,8 @@ Result<ReplicaUrl> ParseUrl(const std::string& url) {
     out.kind = ReplicaUrl::kFile;
     out.folder = url.substr(7);
     if (out.folder.empty() || out.folder[0] != '/')
-      return Invalid("replica URL \"" + url + "\": give an absolute path, as in file:///var/backups/app");
+      return Invalid("replica URL \"" + WithoutSecrets(url) +
+                     "\": give an absolute path, as in file:///var/backups/app");
     while (out.folder.size() > 1 && out.folder.back() == '/') out.folder.pop_back();
     return out;
   }
@@ -96,10 +103,10 @@ Result<ReplicaUrl> ParseUrl(const std::string& url) {
     if (out.bucket.empty() ||
         out.bucket.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") !=
             std::string::npos)
-      return Invalid("replica URL \"" + url + "\": give bucket and prefix, as in s3://bucket/app");
+      return Invalid("replica URL \"" + WithoutSecrets(url) + "\": give bucket and prefix, as in s3://bucket/app");
     return out;
   }
-  return Invalid("replica URL \"" + url + "\": give file:///folder or s3://bucket/prefix");
+  return Invalid("replica URL \"" + WithoutSecrets(url) + "\": give file:///folder or s3://bucket/prefix");
 }
 
 Result<Config> ReadConfig(const Environment& environment) {
@@ -207,7 +214,9 @@ Status ApplyJson(const std::string& text, AttachOptions* o) {
   auto wrong = [](const std::string& key, const char* want) {
     return Invalid("replica_attach: option \"" + key + "\" must be " + want);
   };
-  for (const auto& [key, value] : json.items()) {
+  for (const auto& item : json.items()) {
+    const std::string& key = item.key();
+    const auto& value = item.value();
     auto text_option = [&](std::string* out) -> Status {
       if (!value.is_string()) return wrong(key, "a text");
       *out = value.get<std::string>();

@@ -1,5 +1,6 @@
 #include "ext/hub.h"
 
+#include <openssl/crypto.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -30,6 +31,9 @@ Hub* Hub::instance_ = nullptr;
 Hub& Hub::Get() {
   static const bool once = [] {
     instance_ = new Hub;
+    // OpenSSL cleans up at exit, before our flush would use it: it must not. (If the host initialised it before, its
+    // handler runs after ours.)
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr);
     pthread_atfork(nullptr, nullptr, &Hub::AfterForkInChild);
     std::atexit(&Hub::AtExit);
     return true;
@@ -129,10 +133,16 @@ Status Hub::Attach(const std::string& path, const std::string& url, const Attach
   std::shared_ptr<Service> service;
   {
     MutexLock lock(mutex_);
-    REPLICA_ASSIGN(service, MakeService(path, url, options));
+    auto made = MakeService(path, url, options);
+    if (!made.ok()) {
+      troubles_[path] = made.status().message();
+      return made.status();
+    }
+    service = *made;
   }
-  service->Start();
+  // Taps and gates first: what happens after Start has looked at the file must not go unseen.
   BindFiles(service->database());
+  service->Start();
   return Ok();
 }
 
@@ -147,7 +157,8 @@ Status Hub::Detach(const std::string& path) {
     services_.erase(found);
     timeout = config_.shutdown_timeout;
   }
-  service->Stop(timeout);
+  // With its folder gone there is nothing left to flush.
+  service->Stop(service->database()->Stale() ? 0 : timeout);
   ControlBlock* c = service->database()->control();
   if (c->leader_pid.load() == 0) c->active.store(0);
   service->database()->SetCommitWait(0);
@@ -174,6 +185,17 @@ std::string Hub::Trouble(const std::string& path) {
   MutexLock lock(mutex_);
   auto found = troubles_.find(path);
   return found == troubles_.end() ? "" : found->second;
+}
+
+std::string Hub::WhyNot() {
+  MutexLock lock(mutex_);
+  if (config_.url.empty()) return "not configured: set REPLICA_URL, or call replica_attach";
+  if (!config_.missing.empty()) {
+    std::string out = config_.url + " is configured, but missing: ";
+    for (size_t i = 0; i < config_.missing.size(); i++) out += (i == 0 ? "" : "; ") + config_.missing[i];
+    return out;
+  }
+  return "not attached: it is not in WAL mode yet, or not among REPLICA_DATABASES";
 }
 
 std::vector<std::string> Hub::Paths() {
@@ -233,6 +255,7 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
     }
   }
   if (service == nullptr) return database;
+  BindFiles(service->database());
   service->Start();
   return service->database();
 }

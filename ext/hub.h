@@ -39,6 +39,8 @@ class Hub {
   std::shared_ptr<Database> FindDatabase(const std::string& path) EXCLUDES(mutex_);
   // Why the database is not replicated although it should be; empty when there is no such reason.
   std::string Trouble(const std::string& path) EXCLUDES(mutex_);
+  // Why a database that no trouble is known of is not replicated, and what to do.
+  std::string WhyNot() EXCLUDES(mutex_);
   // Paths of the databases known in this process, sorted.
   std::vector<std::string> Paths() EXCLUDES(mutex_);
 

@@ -4,11 +4,11 @@
 
 #include <cerrno>
 #include <chrono>
+#include <exception>
 #include <thread>
 
 #include "base/futex.h"
 #include "base/worker.h"
-#include "ext/wait.h"
 #include "vfs/wal_source.h"
 
 namespace replica {
@@ -45,15 +45,9 @@ void Service::Stop(int64_t flush_micros) {
   changed_.notify_all();
   WakeLeader(database_->control());
   // One that only waits for the leadership holds nothing that must be closed.
-  while (running_ && leading_ && std::chrono::steady_clock::now() < deadline) lock.WaitUntil(changed_, deadline);
-}
-
-void Service::Flush(int64_t micros) {
-  {
-    MutexLock lock(mutex_);
-    if (!leading_) return;
-  }
-  (void)WaitSynced(database_->control(), micros);
+  const uint64_t term = term_;
+  while (running_ && leading_ && term_ == term && std::chrono::steady_clock::now() < deadline)
+    lock.WaitUntil(changed_, deadline);
 }
 
 void Service::Run() {
@@ -80,11 +74,20 @@ void Service::Run() {
       }
       leading_ = locked;
     }
-    Status status = locked ? Lead() : Status(Code::kIo, database_->folder() + "/lock cannot be locked");
+    Status status;
+    try {
+      status = locked ? Lead() : Status(Code::kIo, database_->folder() + "/lock cannot be locked");
+    } catch (const std::exception& e) {
+      // Out of memory, most likely: the application must not die of it.
+      status = Status(Code::kInternal, database_->path() + ": replication stopped: " + e.what());
+    }
     {
       MutexLock guard(mutex_);
       lock_fd_.Close();
       leading_ = false;
+      engine_ = nullptr;
+      term_++;
+      changed_.notify_all();
       if (!wanted_) {
         running_ = false;
         changed_.notify_all();

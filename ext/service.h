@@ -32,8 +32,6 @@ class Service : public std::enable_shared_from_this<Service> {
   // The application closed it: flush for at most `flush_micros`, close, give the leadership away. Returns when that is
   // done, or shortly after the time is up (the thread then ends by itself).
   void Stop(int64_t flush_micros) EXCLUDES(mutex_);
-  // Waits until everything is acknowledged or the time is up, without stopping (process exit).
-  void Flush(int64_t micros) EXCLUDES(mutex_);
 
   // In the child after fork(): closes the inherited lock, which would keep the leadership alive after the parent's
   // death.
@@ -51,6 +49,7 @@ class Service : public std::enable_shared_from_this<Service> {
   bool wanted_ GUARDED_BY(mutex_) = false;
   bool running_ GUARDED_BY(mutex_) = false;  // the thread exists
   bool leading_ GUARDED_BY(mutex_) = false;  // it holds the lock
+  uint64_t term_ GUARDED_BY(mutex_) = 0;     // times that it has led
   int64_t flush_ GUARDED_BY(mutex_) = 0;     // µs to flush once it is not wanted
   Engine* engine_ GUARDED_BY(mutex_) = nullptr;
   FileStamp opened_ GUARDED_BY(mutex_);

@@ -121,12 +121,14 @@ static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** arg
   Guarded(context, [&]() -> Status {
     REPLICA_ASSIGN(std::string path,
                    SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
-    const int64_t timeout = argc > 1 ? sqlite3_value_int64(argv[1]) : kDefaultSyncTimeout;
+    int64_t timeout = kDefaultSyncTimeout;
+    if (argc > 1 && sqlite3_value_type(argv[1]) != SQLITE_NULL) {
+      timeout = sqlite3_value_type(argv[1]) == SQLITE_INTEGER ? sqlite3_value_int64(argv[1]) : -1;
+    }
     if (timeout < 0 || timeout > INT64_C(1000000000))
-      return {Code::kInvalidArgument, "replica_sync: the timeout is in milliseconds, 0 or more"};
+      return {Code::kInvalidArgument, "replica_sync: the timeout is a whole number of milliseconds, 0 or more"};
     auto database = Hub::Get().FindDatabase(path);
-    if (database == nullptr)
-      return {Code::kInvalidArgument, path + " is not replicated: set REPLICA_URL, or call replica_attach first"};
+    if (database == nullptr) return NotReplicated(path);
     REPLICA_TRY(WaitSynced(database->control(), timeout * 1000));
     sqlite3_result_int64(context, static_cast<sqlite3_int64>(database->control()->acknowledged_txid.load()));
     return Ok();
@@ -139,8 +141,7 @@ static void SnapshotFunction(sqlite3_context* context, int argc, sqlite3_value**
     REPLICA_ASSIGN(std::string path,
                    SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
     auto database = Hub::Get().FindDatabase(path);
-    if (database == nullptr)
-      return {Code::kInvalidArgument, path + " is not replicated: set REPLICA_URL, or call replica_attach first"};
+    if (database == nullptr) return NotReplicated(path);
     ControlBlock* c = database->control();
     const uint32_t ticket = c->snapshot_wanted.fetch_add(1) + 1;
     WakeLeader(c);

@@ -18,7 +18,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int64_t kVerifyWait = 120000000;  // µs for the leader's part of a verify
+constexpr int64_t kVerifyWait = 60000000;  // µs for the leader's part of a verify
 constexpr int kQuickTries = 5;
 
 // True while some process holds the leadership (byte 0 of the lock file).
@@ -58,8 +58,9 @@ Status Quick(const Verified& v, ordered_json* report, ordered_json* errors) {
     (*report)["txid"] = txid;
     (*report)["replica_txid"] = head.txid;
     (*report)["checksum"] = Hex16(checksum);
-    if (!head.any) {
-      errors->push_back(v.service->store()->url() + ": the generation is empty");
+    if (head.snapshot_txid == 0) {
+      errors->push_back(v.service->store()->url() + ": generation " + HexEncode(v.generation) +
+                        " has no snapshot, so nothing can be restored: run SELECT replica_snapshot()");
     } else if (head.txid < txid) {
       errors->push_back("the replica ends at TXID " + std::to_string(head.txid) + ", the database is at " +
                         std::to_string(txid));
@@ -150,6 +151,11 @@ Result<std::string> SchemaPath(sqlite3* db, const std::string& schema) {
   return path;
 }
 
+Status NotReplicated(const std::string& path) {
+  const std::string trouble = Hub::Get().Trouble(path);
+  return {Code::kInvalidArgument, path + " is not replicated: " + (trouble.empty() ? Hub::Get().WhyNot() : trouble)};
+}
+
 ordered_json StatusReport(const std::string& path) {
   Hub& hub = Hub::Get();
   ordered_json out;
@@ -159,9 +165,13 @@ ordered_json StatusReport(const std::string& path) {
   if (database == nullptr) {
     const std::string trouble = hub.Trouble(path);
     out["state"] = trouble.empty() ? "off" : "error";
-    out["message"] = !trouble.empty()           ? trouble
-                     : hub.config().url.empty() ? "not configured: set REPLICA_URL, or call replica_attach"
-                                                : "not attached: not in WAL mode yet, or not among REPLICA_DATABASES";
+    out["message"] = trouble.empty() ? hub.WhyNot() : trouble;
+    return out;
+  }
+  if (database->Stale()) {
+    out["state"] = "error";
+    out["message"] =
+        database->folder() + " was removed while it was in use: attach again, or close the database and open it";
     return out;
   }
   const ControlBlock* c = database->control();
@@ -188,7 +198,7 @@ ordered_json StatusReport(const std::string& path) {
   out["lag"] = {{"txids", committed > acknowledged ? committed - acknowledged : 0},
                 {"bytes", spool},
                 {"seconds", since == 0 || now < since ? 0.0 : static_cast<double>(now - since) / 1e6}};
-  out["leader_pid"] = led ? ordered_json(c->leader_pid.load()) : ordered_json();
+  out["leader_pid"] = led && c->leader_pid.load() != 0 ? ordered_json(c->leader_pid.load()) : ordered_json();
   out["last_acknowledged"] = time_or_null(c->acknowledged_time.load());
   const int64_t error_since = c->error_since.load();
   out["last_error"] = error_since == 0 ? ordered_json() : ordered_json(LoadText(c->last_error));
@@ -205,9 +215,7 @@ ordered_json StatusReport(const std::string& path) {
 Result<ordered_json> VerifyReport(const std::string& path, const std::string& depth) {
   Verified v;
   v.service = Hub::Get().FindService(path);
-  if (v.service == nullptr)
-    return Status(Code::kInvalidArgument,
-                  path + " is not attached in this process: set REPLICA_URL, or call replica_attach first");
+  if (v.service == nullptr) return NotReplicated(path);
   v.control = v.service->database()->control();
   ordered_json report;
   ordered_json errors = ordered_json::array();

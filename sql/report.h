@@ -13,6 +13,9 @@ namespace replica {
 // The absolute path of a schema's file; kInvalidArgument for an unknown schema or one without a file.
 Result<std::string> SchemaPath(sqlite3* db, const std::string& schema);
 
+// The error for a function that needs a replicated database: says why this one is not.
+Status NotReplicated(const std::string& path);
+
 // replica_status: what the control block says, from whatever process the leader runs in. Never fails, never waits.
 nlohmann::ordered_json StatusReport(const std::string& path);
 

@@ -68,8 +68,7 @@ Result<Rows> FillDatabases(sqlite3* /*db*/, const std::string& /*schema*/) {
 Result<Rows> FillHistory(sqlite3* db, const std::string& schema) {
   REPLICA_ASSIGN(std::string path, SchemaPath(db, schema));
   auto service = Hub::Get().FindService(path);
-  if (service == nullptr)
-    return Status(Code::kInvalidArgument, path + " is not attached in this process: call replica_attach first");
+  if (service == nullptr) return NotReplicated(path);
   Store* store = service->store().get();
   Rows rows;
   auto add = [&](const char* kind, const Id& generation, const std::string& key, uint64_t size) -> Status {

@@ -4,6 +4,12 @@
 #include <unordered_set>
 
 namespace replica {
+namespace {
+
+constexpr size_t kHashesAbove = 100000;  // versions
+
+}  // namespace
+
 BatchEncoder::BatchEncoder(const Batch& batch, Source* source, PageTable* table, const SegmentHeader& header,
                            int64_t now, const EncodeOptions& options)
     : batch_(batch),
@@ -35,6 +41,8 @@ Status BatchEncoder::Prepare() {
 Result<EncodedSegment> BatchEncoder::Write(const std::string& path) {
   SegmentWriter::Options writer_options;
   writer_options.level = options_.level;
+  // The index of very many pages could shrink to less than MetaLimit lets a reader believe; hashes keep it honest.
+  if (versions_.size() > kHashesAbove) header_.flags |= kSegmentPageHashes;
   REPLICA_ASSIGN(auto writer, SegmentWriter::Create(path, header_, writer_options));
   std::string base(size_, '\0');
   size_t next_base = 0;

@@ -76,7 +76,7 @@ class Engine {
 
   // --- attach: decide by proof where capture begins (engine_attach.cc)
   Status Attach();
-  Status AttachLocal(bool table_valid);
+  Status AttachLocal();
   Status AttachReplica(bool known, bool table_valid);
   Status AdoptHead(const Id& generation, const ReplicaHead& head, bool known, bool table_valid);
   Status RebuildTable(const Id& generation);
@@ -84,6 +84,7 @@ class Engine {
   Status ProbeFencing(const Id& generation);
   Status LoadSpool();
   void Activate();
+  uint64_t SpoolLimit() const;
 
   // --- streaming
   Status Stream();
@@ -134,6 +135,7 @@ class Engine {
   // All below: Run's thread only.
   EngineState state_;
   PageTable table_;
+  uint64_t attach_ = 0;  // attempts to attach: PUTs of an earlier one do not count
   bool attached_ = false;
   bool fenced_ = false;
   bool needs_resync_ = false;

@@ -6,11 +6,18 @@
 #include "uploader/restore.h"
 
 namespace replica {
+namespace {
+
+constexpr uint64_t kLeastSpool = 256ULL << 20;  // bytes
+
+}  // namespace
 
 Status Engine::Attach() {
   control_->active.store(0);
   queue_.clear();
+  attach_++;
   log_in_flight_ = false;
+  snapshot_in_flight_ = false;
   snapshot_.reset();
   builder_.reset();
   needs_resync_ = false;
@@ -32,7 +39,7 @@ Status Engine::Attach() {
   if (known && same_folder && table_valid && !state_.restored && !state_.fenced && !state_.partial &&
       state_.page_size == source_->page_size()) {
     Status status = LoadSpool();
-    if (status.ok()) return AttachLocal(table_valid);
+    if (status.ok()) return AttachLocal();
     events_.Add("resync", "the spool is not what it was: " + status.message());
     queue_.clear();
     table_valid = false;
@@ -42,7 +49,7 @@ Status Engine::Attach() {
 }
 
 // Everything needed is in the folder: no network.
-Status Engine::AttachLocal(bool /*table_valid*/) {
+Status Engine::AttachLocal() {
   const bool unchanged = state_.stamp != FileStamp{} && state_.stamp == place_.opened;
   source_->SetPosition(state_.wal, unchanged);
   bool reachable = unchanged;
@@ -68,10 +75,13 @@ Status Engine::AttachLocal(bool /*table_valid*/) {
   return Ok();
 }
 
+uint64_t Engine::SpoolLimit() const {
+  if (options_.spool_limit != 0) return options_.spool_limit;
+  return std::max(kLeastSpool, uint64_t{table_.pages()} * state_.page_size);
+}
+
 void Engine::Activate() {
-  const uint64_t limit = options_.spool_limit;
-  control_->spool_limit.store(
-      limit != 0 ? limit : std::max<uint64_t>(256ULL << 20, uint64_t{table_.pages()} * state_.page_size));
+  control_->spool_limit.store(SpoolLimit());
   control_->overflow.store(0);
   control_->active.store(1, std::memory_order_seq_cst);
 }
@@ -144,12 +154,11 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
     }
     const bool equal = same_size && scanned.checksum() == t.checksum_after && scanned.pages() == t.pages_after;
     if (!equal && !options_.takeover)
-      return {
-          Code::kConflict,
-          store_->url() + " holds the history of another database (id " + HexEncode(h.database) + ", TXID " +
-              std::to_string(head.txid) + " of " + FormatTime(t.created) +
-              "); nothing was written. Use another prefix, restore that history, or continue it with this database's "
-              "content by the option \"takeover\": true"};
+      return {Code::kConflict, store_->url() + " holds the history of another database (id " + HexEncode(h.database) +
+                                   ", TXID " + std::to_string(head.txid) + " of " + FormatTime(t.created) +
+                                   "), or of this one before its replica folder was lost; nothing was written. Use "
+                                   "another prefix, restore that history, or continue it with this database's "
+                                   "content by the option \"takeover\": true"};
     if (equal) {
       table_ = std::move(scanned);
       table_valid = true;
@@ -177,7 +186,7 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
   state_.snapshot_bytes = head.snapshot_bytes;
   state_.snapshot_time = clock_.WallMicros();
   state_.log_bytes = head.log_bytes;
-  state_.restored = state_.fenced = state_.partial = state_.detached = false;
+  state_.restored = state_.fenced = state_.partial = false;
   state_.url = store_->url();
   if (!unchanged) state_.wal = {};
   REPLICA_TRY(state_file_.SaveAll(&state_, table_));
@@ -186,7 +195,7 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
   for (const std::string& name : names)
     if (name.rfind("journal-", 0) != 0) REPLICA_TRY(RemoveFile(place_.folder + "/spool/" + name));
   control_->spool_bytes.store(0);
-  if (unchanged) return AttachLocal(true);
+  if (unchanged) return AttachLocal();
   attached_ = true;
   LoseTrack(lineage ? "the replica was restored or continued elsewhere" : "this folder did not know the replica");
   events_.Add("attach", "to the history of " + store_->url() + " at TXID " + std::to_string(state_.txid));

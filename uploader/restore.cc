@@ -57,9 +57,9 @@ class Restorer {
       plan_.generation = *id;
       REPLICA_ASSIGN(auto snapshots, ListSnapshots(store_, *id));
       if (snapshots.empty())
-        return Missing(
-            "generation " + HexEncode(*id) +
-            " has no snapshot yet (its first upload did not end); name an older generation to restore from it");
+        return Missing("generation " + HexEncode(*id) +
+                       " has no snapshot (its first upload did not end, or it was removed); an older generation is "
+                       "restored by naming it, as in the target '<generation>/latest'");
       bool found = false;
       REPLICA_TRY(ChooseSnapshot(snapshots, &found));
       if (found) break;
@@ -314,7 +314,13 @@ Result<UniqueFd> LockFolder(const std::string& path) {
 
 Result<RestoreTarget> ParseTarget(const std::string& text) {
   RestoreTarget target;
-  if (text.empty() || text == "latest") return target;
+  Id generation;
+  if (text.size() > 32 && text[32] == '/' && ParseId(std::string_view(text).substr(0, 32), &generation)) {
+    REPLICA_ASSIGN(target, ParseTarget(text.substr(33)));
+    target.generation = generation;
+    return target;
+  }
+  if (text == "latest") return target;
   if (text.find_first_not_of("0123456789") == std::string::npos && text.size() <= 19) {
     target.txid = std::strtoull(text.c_str(), nullptr, 10);
     if (*target.txid == 0) return Status(Code::kInvalidArgument, "TXIDs count from 1: \"" + text + "\" is none");

@@ -26,7 +26,7 @@ struct RestoreTarget {
   bool latest() const { return !txid && !time; }
 };
 
-// "latest" or "", a TXID in decimal, or a time as base/clock.h's ParseTime reads it.
+// "latest", a TXID in decimal, or a time as base/clock.h's ParseTime reads it; each may have "<generation>/" in front.
 Result<RestoreTarget> ParseTarget(const std::string& text);
 
 struct RestoredDatabase {

@@ -88,7 +88,7 @@ Status S3Error(const HttpResponse& response, const std::string& action, const st
   if (response.status == 501)
     return with(Code::kUnsupported,
                 "the store cannot do conditional PUTs, so two writers could not be told apart: use "
-                "another store, or accept that with the option fencing=off");
+                "another store, or accept that with the option \"fencing\": false");
   if (response.status == 409 || response.status == 408 || response.status == 429 || response.status >= 500)
     return with(Code::kUnavailable, "it will be tried again");
   return with(Code::kInvalidArgument, "the store refused the request: check REPLICA_ENDPOINT");

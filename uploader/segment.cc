@@ -10,6 +10,7 @@ namespace {
 
 constexpr char kMagic[8] = {'L', 'R', 'S', 'E', 'G', '\r', '\n', '\x1a'};
 constexpr char kEndMagic[8] = {'L', 'R', 'S', 'E', 'G', 'E', 'N', 'D'};
+constexpr uint64_t kLeastFrame = 9;  // bytes of the smallest zstd frame
 constexpr size_t kShaOffset = 152;
 constexpr size_t kTrailerHashOffset = 184;
 
@@ -24,7 +25,7 @@ uint64_t Segment::size() const {
 }
 
 uint64_t MetaLimit(uint64_t stored) {
-  return (64ULL << 20) + stored * 256;
+  return (1ULL << 20) + stored * 256;
 }
 
 std::string EncodeHeader(const SegmentHeader& h) {
@@ -206,8 +207,8 @@ Status DecodeMeta(std::string_view raw, Segment* s) {
     b.raw = in.Varint();
     b.count = in.Varint();
     b.hash = in.Little<uint64_t>();
-    if (b.count == 0 || b.raw > kBlockLimit || b.count > kBlockLimit / h.page_size || b.raw != b.count * h.page_size ||
-        b.stored > kBlockLimit + kBlockLimit / 128 + 1024)
+    if (b.count == 0 || b.stored < kLeastFrame || b.raw > kBlockLimit || b.count > kBlockLimit / h.page_size ||
+        b.raw != b.count * h.page_size || b.stored > kBlockLimit + kBlockLimit / 128 + 1024)
       return Damaged("a block's size");
     offset += b.stored;
     first += b.count;

@@ -45,8 +45,7 @@ std::string EncodeState(const EngineState& s) {
   AppendLittle<uint64_t>(out, s.snapshot_bytes);
   AppendLittle<uint64_t>(out, static_cast<uint64_t>(s.snapshot_time));
   AppendLittle<uint64_t>(out, s.log_bytes);
-  AppendLittle<uint32_t>(
-      out, (s.partial ? 1U : 0U) | (s.restored ? 2U : 0U) | (s.fenced ? 4U : 0U) | (s.detached ? 8U : 0U));
+  AppendLittle<uint32_t>(out, (s.partial ? 1U : 0U) | (s.restored ? 2U : 0U) | (s.fenced ? 4U : 0U));
   AppendLittle<uint64_t>(out, s.stamp.device);
   AppendLittle<uint64_t>(out, s.stamp.inode);
   AppendLittle<uint64_t>(out, s.stamp.size);
@@ -90,7 +89,6 @@ bool DecodeState(std::string_view bytes, EngineState* s) {
   s->partial = (flags & 1) != 0;
   s->restored = (flags & 2) != 0;
   s->fenced = (flags & 4) != 0;
-  s->detached = (flags & 8) != 0;
   s->stamp.device = in.Little<uint64_t>();
   s->stamp.inode = in.Little<uint64_t>();
   s->stamp.size = in.Little<uint64_t>();

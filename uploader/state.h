@@ -55,9 +55,8 @@ struct EngineState {
   bool partial = false;    // some page hashes are unknown: only a resync may follow
   bool restored = false;   // made by a restore: the replica may be ahead
   bool fenced = false;     // another writer has appended
-  bool detached = false;
-  FileStamp stamp;  // of the database file at a clean close; all zero otherwise
-  std::string url;  // without secrets
+  FileStamp stamp;         // of the database file at a clean close; all zero otherwise
+  std::string url;         // without secrets
 };
 
 class StateFile {

@@ -43,6 +43,15 @@ uint64_t InodeOf(const std::string& path) {
 
 }  // namespace
 
+uint64_t IndexLife(const std::string& database_path) {
+  struct statx st {};
+  // stat only: opening the -shm and closing it again would drop SQLite's locks on it.
+  if (::statx(AT_FDCWD, (database_path + "-shm").c_str(), 0, STATX_INO | STATX_BTIME, &st) != 0) return 0;
+  const uint64_t parts[5] = {st.stx_dev_major, st.stx_dev_minor, st.stx_ino, static_cast<uint64_t>(st.stx_btime.tv_sec),
+                             st.stx_btime.tv_nsec};
+  return Hash64(parts, sizeof parts, 0);
+}
+
 std::string EncodeChunk(const JournalChunk& c) {
   std::string out;
   AppendLittle<uint64_t>(out, kChunkMagic);
@@ -124,7 +133,18 @@ void Database::PassGate(const volatile void* region0) noexcept {
   ControlBlock* c = control_;
   WalIndexHeader header;
   // Nobody changes it now; a header that does not check is one that SQLite will recover, restarting nothing.
-  if (!ReadWalIndexHeader(region0, &header) || header.max_frame == 0) return;
+  if (!ReadWalIndexHeader(region0, &header)) return;
+  const uint64_t life = IndexLife(path_);
+  if (header.max_frame == 0) {
+    // An empty WAL whose commits passed no gate of ours: somebody without libreplica wrote and restarted it.
+    const uint32_t known = c->gate_life.load() == life ? c->gate_changes.load() : 0;
+    if (header.changes != known && c->active.load() != 0) {
+      c->active.store(0);
+      c->overflow.store(1);
+      WakeLeader(c);
+    }
+    return;
+  }
   const uint64_t end = PackPosition(header.wal_salts(), header.max_frame);
   // Sequentially consistent with `active`: a leader that sets `active` and then finds `gates` unmoved has missed none.
   c->gates.fetch_add(1, std::memory_order_seq_cst);
@@ -159,6 +179,7 @@ void Database::PassGate(const volatile void* region0) noexcept {
     WakeLeader(c);
   }
   c->gate_changes.store(header.changes, std::memory_order_relaxed);
+  c->gate_life.store(life, std::memory_order_relaxed);
   c->gate_position.store(end, std::memory_order_release);
 }
 
@@ -178,7 +199,8 @@ Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader
   chunk.count = last - first + 1;
   chunk.changes = header.changes;
   chunk.at_end = last == header.max_frame;
-  chunk.gate_position = c->gate_position.load();
+  // A gate of an earlier life of the wal-index says nothing about this WAL.
+  chunk.gate_position = c->gate_life.load() == IndexLife(path_) ? c->gate_position.load() : 0;
   chunk.gate_changes = c->gate_changes.load();
   uint64_t at = c->journal_size.load();
   const std::string head = EncodeChunk(chunk);

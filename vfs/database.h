@@ -37,6 +37,10 @@ constexpr size_t kJournalChunkSize = 64;
 std::string EncodeChunk(const JournalChunk& chunk);
 bool DecodeChunk(std::string_view bytes, JournalChunk* chunk);
 
+// Identifies one life of the wal-index: the -shm file from its creation to its removal. SQLite's count of commits
+// (iChange) begins anew with each.
+uint64_t IndexLife(const std::string& database_path);
+
 class Database {
  public:
   // `path` is absolute. Creates the replica folder and the control block.

@@ -16,8 +16,6 @@ namespace replica {
 namespace {
 
 constexpr int kLookAgain = 20;
-// The part of a journal file that is read at once.
-constexpr uint64_t kJournalPiece = 4 << 20;
 
 Status SqliteStatus(sqlite3* db, int rc, const std::string& action, const std::string& path) {
   return {rc == SQLITE_FULL ? Code::kFull : Code::kIo,
@@ -29,15 +27,6 @@ Status SqliteStatus(sqlite3* db, int rc, const std::string& action, const std::s
 // (iReCksum stays beyond mxFrame). Only the wal-index knows that such a frame counts; a recovery would drop it.
 bool BelongsTo(const FrameHeader& frame, const WalSalts& salts) {
   return frame.page != 0 && (frame.salts == salts || frame.salts == WalSalts{});
-}
-
-// True when `position` is the end of its WAL as the last restart gate saw it. Salts do not tell succession: a
-// connection that has not checkpointed yet draws new ones at random for the WAL it begins (walFrames, nCkpt). SQLite's
-// count of commits does, and is compared in CheckChanges. A database whose WAL is still empty has no salts and passed
-// no gate.
-bool LeadsOn(const WalPosition& position, uint64_t gate) {
-  if (position.salts == WalSalts{} && position.frame == 0) return true;
-  return gate == PackPosition(position.salts, position.frame);
 }
 
 Status Lost(const std::string& path, const std::string& why) {
@@ -87,6 +76,7 @@ Result<std::unique_ptr<WalSource>> WalSource::Open(std::shared_ptr<Database> dat
   rc = source->file_->pMethods->xShmMap(source->file_, 0, kWalIndexRegion, 0, &region);
   if (rc != SQLITE_OK || region == nullptr) return SqliteStatus(source->db_, rc, "map the wal-index of", path);
   source->region0_ = region;
+  source->life_ = IndexLife(path);
   BindOwnFile(source->file_, source->database_);
   REPLICA_TRY(source->OpenWalFile());
   uint8_t head[100] = {};
@@ -131,10 +121,42 @@ bool WalSource::Index(WalIndexHeader* header) {
 void WalSource::SetPosition(const WalPosition& position, bool fresh) {
   position_ = position;
   fresh_ = fresh;
+  anchored_ = false;
+  lost_ = false;
   base_frames_.clear();
   new_frames_.clear();
   new_frames_salts_ = position.salts;
   check_changes_ = false;
+  if (fresh) {
+    // The database file is as it was left, in this life of the wal-index nothing had been restarted: its first commit
+    // is the first that is new. SQLite has counted from 0.
+    anchored_ = true;
+    anchor_changes_ = 0;
+  } else if (position.frame == 0 && position.SameWal(view_)) {
+    // Taken from a view of a WAL without commits: whoever begins it may draw new salts (walFrames, nCkpt).
+    anchored_ = true;
+    anchor_changes_ = view_changes_;
+  }
+}
+
+// True when the WAL that is there now, or that a journal chunk is of, comes next after `at`; `start` is SQLite's count
+// of commits where it began. Salts do not tell succession: a connection that has not checkpointed yet draws new ones at
+// random for the WAL it begins. SQLite's count does, and is compared in CheckChanges.
+bool WalSource::LeadsOn(const WalPosition& at, uint64_t gate, uint32_t gate_changes, uint32_t* start) const {
+  if (anchored_ && (fresh_ || at.frame == 0)) {
+    *start = anchor_changes_;
+    return true;
+  }
+  *start = gate_changes;
+  return gate != 0 && gate == PackPosition(at.salts, at.frame);
+}
+
+// The last gate, when it was passed in this life of the wal-index; else 0.
+uint64_t WalSource::Gate(uint32_t* changes) const {
+  const ControlBlock* c = database_->control();
+  const uint64_t gate = c->gate_position.load(std::memory_order_acquire);
+  *changes = c->gate_changes.load(std::memory_order_relaxed);
+  return c->gate_life.load(std::memory_order_relaxed) == life_ ? gate : 0;
 }
 
 Status WalSource::ReadFrameHeader(uint32_t frame, FrameHeader* header) {
@@ -160,8 +182,8 @@ Result<bool> WalSource::Reachable() {
     return BelongsTo(frame, position_.salts) && frame.checksum[0] == position_.checksum[0] &&
            frame.checksum[1] == position_.checksum[1];
   }
-  if (database_->control()->gate_position.load() == packed)
-    return header.max_frame != 0 || header.changes == database_->control()->gate_changes.load();
+  uint32_t gate_changes = 0;
+  if (Gate(&gate_changes) == packed) return header.max_frame != 0 || header.changes == gate_changes;
   REPLICA_ASSIGN(auto journals, database_->RotateJournal());
   for (const std::string& path : journals) {
     auto bytes = FileBytes::Open(path);
@@ -190,14 +212,10 @@ uint64_t WalSource::Backlog() {
 }
 
 bool WalSource::EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* r) {
-  if (fresh_) {
-    check_changes_ = false;
-  } else {
-    if (!LeadsOn(r->at, gate_position) || !r->open.empty()) return false;
-    check_changes_ = r->at.salts != WalSalts{};
-    start_changes_ = gate_changes;
-  }
+  if (!LeadsOn(r->at, gate_position, gate_changes, &start_changes_) || !r->open.empty()) return false;
+  check_changes_ = true;
   fresh_ = false;
+  anchored_ = false;
   commits_seen_ = 0;
   commit_frames_ = 0;
   r->at = {};
@@ -352,6 +370,18 @@ Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
     if (same) return {Code::kIo, database_->wal_path() + " is shorter than its wal-index says"};
     return {Code::kUnavailable, "the WAL was restarted while it was read"};
   }
+  // The first frame must go on from the last one that was read: a wal-index that was recovered to an earlier commit
+  // lets frames be written anew. (No checksum to go on from: see BelongsTo.)
+  if (r->at.frame != 0 && (r->at.checksum[0] | r->at.checksum[1]) != 0 && first <= last) {
+    const auto* bytes_first = reinterpret_cast<const uint8_t*>(b.memory.data()) + start;
+    const FrameHeader h = ParseFrameHeader(bytes_first);
+    uint32_t sum[2];
+    FrameChecksum(false, bytes_first, page_size_, r->at.checksum, sum);
+    if (h.salts == r->at.salts && (sum[0] != h.checksum[0] || sum[1] != h.checksum[1])) {
+      b.memory.resize(start);
+      return Lost(database_->path(), "frame " + std::to_string(first) + " of the WAL does not follow the one before");
+    }
+  }
   for (uint32_t i = first; i <= last; i++) {
     const size_t at = start + (i - first) * frame_size;
     const FrameHeader h = ParseFrameHeader(reinterpret_cast<const uint8_t*>(b.memory.data()) + at);
@@ -378,6 +408,7 @@ Status WalSource::CheckChanges(uint32_t changes) {
   check_changes_ = false;
   const uint32_t counted = changes - start_changes_;
   if (counted >= commits_seen_ && counted <= commit_frames_) return Ok();
+  lost_ = true;
   return Lost(database_->path(), "SQLite counted " + std::to_string(counted) +
                                      " commits since the WAL restarted, the WAL holds " +
                                      std::to_string(commit_frames_));
@@ -417,11 +448,12 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
     if (fresh_ || header.wal_salts() != r.at.salts) {
       // The gate publishes its journal first, then its position: when the position is not ours, the journal may hold
       // more than it did a moment ago. Look again before judging.
-      const uint64_t gate = c->gate_position.load(std::memory_order_acquire);
-      const uint32_t changes = c->gate_changes.load(std::memory_order_relaxed);
-      const bool entered = header.max_frame == 0 ? fresh_ || (LeadsOn(r.at, gate) && r.open.empty() &&
-                                                              (r.at.salts == WalSalts{} || header.changes == changes))
-                                                 : EnterWal(header.wal_salts(), gate, changes, &r);
+      uint32_t changes = 0;
+      uint32_t start = 0;
+      const uint64_t gate = Gate(&changes);
+      const bool entered = header.max_frame == 0
+                               ? LeadsOn(r.at, gate, changes, &start) && r.open.empty() && header.changes == start
+                               : EnterWal(header.wal_salts(), gate, changes, &r);
       if (!entered) {
         auto place = [](uint64_t packed) {
           return Hex16(packed).substr(0, 8) + "/" + std::to_string(static_cast<uint32_t>(packed));
@@ -452,6 +484,8 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   for (BatchCommit& commit : b.commits)
     if (commit.time == 0) commit.time = now;
   position_ = b.end;
+  // Commits that do not add up with SQLite's count must not be told: some before them are missing.
+  if (lost_) return status;
   // What was read before the trouble is good; the trouble will be met again from the new position, for which the
   // journal must stay.
   if (!status.ok() || !r.open.empty()) b.journals.clear();
@@ -526,7 +560,9 @@ Status WalSource::ReadCurrent(uint32_t page, uint8_t* out) {
 bool WalSource::AtView() const {
   if (position_.SameWal(view_)) return position_.frame == view_.frame;
   // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
-  return view_.frame == 0 && (fresh_ || LeadsOn(position_, database_->control()->gate_position.load()));
+  uint32_t changes = 0;
+  uint32_t start = 0;
+  return view_.frame == 0 && LeadsOn(position_, Gate(&changes), changes, &start) && view_changes_ >= start;
 }
 
 Status WalSource::BeginView() {

@@ -1,0 +1,48 @@
+// Where PUTs report, on the store's thread. Outlives the engine for those that end after it. Thread-safe.
+#ifndef LIBREPLICA_UPLOADER_ENGINE_MAILBOX_H_
+#define LIBREPLICA_UPLOADER_ENGINE_MAILBOX_H_
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/control_block.h"
+#include "base/thread_annotations.h"
+#include "uploader/engine.h"
+
+namespace replica {
+
+struct Engine::Mailbox {
+  struct Mail {
+    uint64_t attach;  // which attach of the engine it belongs to
+    bool snapshot;
+    Status status;
+  };
+
+  ControlBlock* control;
+  std::shared_ptr<void> keep_alive;
+  Mutex mutex;
+  std::vector<Mail> mail GUARDED_BY(mutex);
+
+  void Put(uint64_t attach, bool snapshot, Status status) EXCLUDES(mutex) {
+    {
+      MutexLock lock(mutex);
+      mail.push_back({attach, snapshot, std::move(status)});
+    }
+    WakeLeader(control);
+  }
+
+  std::vector<Mail> Take() EXCLUDES(mutex) {
+    MutexLock lock(mutex);
+    return std::exchange(mail, {});
+  }
+
+  bool Empty() EXCLUDES(mutex) {
+    MutexLock lock(mutex);
+    return mail.empty();
+  }
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_UPLOADER_ENGINE_MAILBOX_H_

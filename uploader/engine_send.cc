@@ -1,0 +1,181 @@
+// Sending: one log segment at a time, snapshots beside it; what the store's answers mean.
+#include <algorithm>
+#include <random>
+
+#include "base/fs.h"
+#include "uploader/engine.h"
+#include "uploader/engine_mailbox.h"
+
+namespace replica {
+namespace {
+
+constexpr int64_t kFirstBackoff = 100000;      // µs
+constexpr int64_t kLongestBackoff = 30000000;  // µs
+constexpr int64_t kPersonBackoff = 5000000;    // µs, at least, for an error that only a person can mend
+
+}  // namespace
+
+void Engine::Send() {
+  const int64_t now = clock_.SteadyMicros();
+  if (!queue_.empty() && !log_in_flight_ && now >= retry_at_) {
+    const EncodedSegment& e = queue_.front().encoded;
+    log_in_flight_ = true;
+    next_turn_ = now + options_.sync_interval;
+    control_->puts.fetch_add(1);
+    store_->PutAsync(
+        LogKey(state_.generation, e.segment.header.sequence), ObjectBody::FromFile(e.path, e.size, e.sha256),
+        options_.fencing,
+        [mailbox = mailbox_, attach = attach_](Status status) { mailbox->Put(attach, false, std::move(status)); });
+  }
+  if (snapshot_ && !snapshot_in_flight_ && now >= snapshot_retry_at_) {
+    snapshot_in_flight_ = true;
+    control_->puts.fetch_add(1);
+    store_->PutAsync(
+        SnapshotKey(state_.generation, snapshot_->segment.trailer.max_txid),
+        ObjectBody::FromFile(snapshot_->path, snapshot_->size, snapshot_->sha256), false,
+        [mailbox = mailbox_, attach = attach_](Status status) { mailbox->Put(attach, true, std::move(status)); });
+  }
+}
+
+void Engine::TakeMail() {
+  for (Mailbox::Mail& mail : mailbox_->Take()) {
+    if (mail.attach != attach_) continue;  // of what was given up since
+    if (mail.snapshot) {
+      SnapshotDone(mail.status);
+    } else {
+      LogDone(mail.status);
+    }
+  }
+}
+
+void Engine::LogDone(const Status& result) {
+  log_in_flight_ = false;
+  if (queue_.empty()) return;
+  Status status = result;
+  if (status.code() == Code::kExists) {
+    bool ours = false;
+    bool own_writer = false;
+    status = LookAtRival(&ours, &own_writer);
+    if (status.ok() && !ours) {
+      const std::string key =
+          ObjectUrl(*store_, LogKey(state_.generation, queue_.front().encoded.segment.header.sequence));
+      if (own_writer) {
+        // This folder wrote it and forgot (a power loss took spool and state): the replica is ahead of us.
+        events_.Add("resync", key + " was written by this database before; reading the replica");
+        state_.restored = true;
+        (void)Save({});
+        attached_ = false;
+        control_->active.store(0);
+        return;
+      }
+      fenced_ = state_.fenced = true;
+      (void)Save({});
+      control_->active.store(0);
+      events_.Add("fenced", key + " was written by another writer");
+      SetError(
+          Status(Code::kConflict,
+                 key + " was written by another process or machine with this database's history; this one stopped "
+                       "uploading. If this database is the one to keep, attach it with the option \"takeover\": true"));
+      SetState();
+      return;
+    }
+  }
+  if (!status.ok()) {
+    control_->put_errors.fetch_add(1);
+    if (!FileExists(queue_.front().encoded.path)) {
+      DropSpool("a spooled segment is gone: " + status.message());
+      return;
+    }
+    SetError(status);
+    Backoff(status, &attempts_, &retry_at_);
+    return;
+  }
+  const EncodedSegment& e = queue_.front().encoded;
+  state_.acknowledged_txid = e.segment.trailer.max_txid;
+  state_.acknowledged_sequence = e.segment.header.sequence;
+  state_.log_bytes += e.size;
+  control_->bytes_stored.fetch_add(e.size);
+  control_->spool_bytes.fetch_sub(e.size);
+  (void)Save({});  // a lost note costs one PUT that finds the same object
+  (void)RemoveFile(e.path);
+  queue_.pop_front();
+  attempts_ = 0;
+  retry_at_ = 0;
+  ClearError();
+  Acknowledge();
+}
+
+// The object that stands where ours should go. `ours`: it is the same segment (the answer to an earlier try was lost).
+Status Engine::LookAtRival(bool* ours, bool* own_writer) {
+  const EncodedSegment& e = queue_.front().encoded;
+  const std::string key = LogKey(state_.generation, e.segment.header.sequence);
+  REPLICA_ASSIGN(uint64_t size, store_->Size(key));
+  REPLICA_ASSIGN(Segment stored, ReadSegmentEnds(store_.get(), key, size));
+  *ours = size == e.size && stored.trailer.sha256 == e.segment.trailer.sha256;
+  *own_writer = stored.header.writer == state_.writer;
+  return Ok();
+}
+
+void Engine::SnapshotDone(const Status& result) {
+  snapshot_in_flight_ = false;
+  if (!snapshot_) return;
+  if (!result.ok()) {
+    control_->put_errors.fetch_add(1);
+    if (!FileExists(snapshot_->path)) snapshot_.reset();  // a new one is made
+    SetError(result);
+    Backoff(result, &snapshot_attempts_, &snapshot_retry_at_);
+    return;
+  }
+  state_.snapshot_txid = snapshot_->segment.trailer.max_txid;
+  state_.snapshot_bytes = snapshot_->size;
+  state_.snapshot_time = clock_.WallMicros();
+  state_.log_bytes -= std::min(state_.log_bytes, snapshot_log_bytes_);
+  control_->bytes_stored.fetch_add(snapshot_->size);
+  (void)RemoveFile(snapshot_->path);
+  snapshot_.reset();
+  (void)Save({});
+  snapshot_attempts_ = 0;
+  control_->snapshot_done.store(snapshot_ticket_);
+  ClearError();
+  Acknowledge();
+}
+
+// Publishes what is restorable now. Without a snapshot nothing is, however much of the log is there.
+void Engine::Acknowledge() {
+  if (state_.snapshot_txid != 0) {
+    control_->acknowledged_txid.store(std::max(state_.acknowledged_txid, state_.snapshot_txid));
+    control_->acknowledged_time.store(clock_.WallMicros());
+    control_->sequence.store(state_.acknowledged_sequence);
+    if (queue_.empty() && !log_in_flight_ && !needs_resync_)
+      control_->sync_done.store(captured_ticket_, std::memory_order_release);
+  }
+  PublishPosition();
+  SetState();
+  NotifyWaiters(control_);
+}
+
+void Engine::PublishPosition() {
+  control_->captured_checksum.store(state_.checksum);
+  control_->captured_txid.store(state_.txid, std::memory_order_release);
+  control_->unacknowledged_since.store(queue_.empty() ? 0 : queue_.front().first_commit);
+  uint64_t words[2];
+  std::memcpy(words, state_.generation.data(), 16);
+  control_->generation[0].store(words[0]);
+  control_->generation[1].store(words[1]);
+  std::memcpy(words, state_.database.data(), 16);
+  control_->database[0].store(words[0]);
+  control_->database[1].store(words[1]);
+}
+
+void Engine::Backoff(const Status& status, int* attempts, int64_t* retry_at) {
+  thread_local std::mt19937_64 random(std::random_device{}());
+  const int shift = std::min(*attempts, 9);
+  ++*attempts;
+  int64_t most = std::min(kFirstBackoff << shift, kLongestBackoff);
+  if (NeedsPerson(status)) most = std::max<int64_t>(most, kPersonBackoff);
+  // Full jitter, so that many databases do not come back at the same moment.
+  std::uniform_int_distribution<int64_t> wait(most / 10, most);
+  *retry_at = clock_.SteadyMicros() + wait(random);
+}
+
+}  // namespace replica
