@@ -1,0 +1,155 @@
+"""A test for each bug that was found by attack: the name says what went wrong."""
+import glob
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import harness
+from harness import ask, connect, image, one, restore, status, sync
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Regression(harness.TestCase):
+    def test_exit_flushes_although_openssl_cleans_up_at_exit(self):
+        """The leader used OpenSSL after its exit handler: SIGSEGV, and the last commits were not sent."""
+        code = ("import sys; sys.path.insert(0, %r)\nfrom harness import *\n"
+                "db = connect(%r)\none(db, 'SELECT replica_attach(?)', %r)\nsync(db)\n"
+                "db.execute('CREATE TABLE t(x)')\nimport ctypes\nctypes.CDLL(None).exit(0)\n")
+        for i in range(5):
+            name = "app%d.db" % i
+            done = subprocess.run([sys.executable, "-c", code % (HERE, self.path(name), self.url("replica-" + name))], timeout=60)
+            self.assertEqual(done.returncode, 0)
+            restore(self.url("replica-" + name), self.path("out%d.db" % i))
+            tables = sqlite3.connect(self.path("out%d.db" % i)).execute("SELECT name FROM sqlite_schema").fetchall()
+            self.assertEqual(tables, [("t",)])
+
+    def test_interrupt_that_exits_inside_a_wait(self):
+        """The shell calls exit() from its third SIGINT, in the thread that waits in replica_sync."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shell = subprocess.Popen(["sqlite3", self.path("a.db")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                 env=harness.clean_environment(REPLICA_SHUTDOWN_TIMEOUT="500ms"))
+        shell.stdin.write((""".load %s
+SELECT replica_attach('s3://bucket/x', '{"endpoint": "http://127.0.0.1:%d", "access_key_id": "a", "secret_access_key": "b"}');
+CREATE TABLE t(x);
+.print waiting
+SELECT replica_sync();
+""" % (harness.LIBRARY[:-3], port)).encode())
+        shell.stdin.flush()
+        os.set_blocking(shell.stdout.fileno(), True)
+        while b"waiting" not in shell.stdout.readline():
+            pass
+        time.sleep(0.2)  # into the wait, which nothing outside can see
+        for _ in range(3):
+            shell.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        code = shell.wait(timeout=30)
+        shell.stdin.close()
+        shell.stdout.close()
+        self.assertEqual(code, 1)
+
+    def test_journal_of_captured_frames_is_removed(self):
+        """A checkpoint journaled frames while they were being captured: the leader spun and the close took ten seconds."""
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        db.execute("CREATE TABLE t(x)")
+        sync(db)
+        for delay in (0.0, 0.01, 0.03, 0.06):
+            db.execute("INSERT INTO t VALUES (randomblob(20000000))")
+            time.sleep(delay)
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        sync(db)
+        deadline = time.monotonic() + 10
+        while status(db)["spool_bytes"] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.assertEqual(status(db)["spool_bytes"], 0)
+        started = time.monotonic()
+        db.close()
+        self.assertLess(time.monotonic() - started, 5)
+
+    def test_quick_verify_misses_no_snapshot(self):
+        """A replica whose snapshots were removed cannot be restored: quick said ok."""
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        sync(db)
+        db.execute("CREATE TABLE t(x)")
+        sync(db)
+        for snapshot in glob.glob(self.path("replica/*/snapshot/*")):
+            os.remove(snapshot)
+        self.assertFalse(ask(db, "SELECT replica_verify()")["ok"])
+        one(db, "SELECT replica_snapshot()")
+        self.assertTrue(ask(db, "SELECT replica_verify()")["ok"])
+        self.assert_restores(self.url(), "latest", image(db), 4096)
+
+    def test_removed_replica_folder_is_named(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        db.execute("CREATE TABLE t(x)")
+        sync(db)
+        subprocess.run(["rm", "-r", self.path("app.db-replica")], check=True)
+        self.assertEqual(status(db)["state"], "error")
+        self.assertIn("was removed while it was in use", status(db)["message"])
+        started = time.monotonic()
+        one(db, "SELECT replica_attach(?)", self.url())
+        self.assertLess(time.monotonic() - started, 8)
+        sync(db)
+        self.assert_restores(self.url(), "latest", image(db), 4096)
+
+    def test_missing_keys_are_named_outside_production(self):
+        out = self.shell(self.path("a.db"), "PRAGMA journal_mode=WAL;", "CREATE TABLE t(x);",
+                         "SELECT json_extract(replica_status(), '$.message');",
+                         environment=harness.clean_environment(REPLICA_URL="s3://bucket/x"))
+        self.assertIn("REPLICA_ACCESS_KEY_ID", out)
+
+    def test_error_is_gone_after_recovery(self):
+        other = connect(self.path("other.db"))
+        one(other, "SELECT replica_attach(?)", self.url())
+        other.execute("CREATE TABLE o(x)")
+        sync(other)
+        db = connect(self.path("app.db"))
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE t(x)")
+        one(db, "SELECT replica_attach(?)", self.url())
+        with self.assertRaises(sqlite3.OperationalError):
+            sync(db)
+        one(db, "SELECT replica_attach(?, '{\"takeover\": true}')", self.url())
+        sync(db)
+        self.assertIsNone(status(db)["last_error"])
+        self.assertIsNone(status(db)["error_since"])
+
+    def test_close_does_not_wait_for_who_opens_meanwhile(self):
+        def use():
+            for _ in range(40):
+                db = connect(self.path("app.db"), check_same_thread=False)
+                db.execute("PRAGMA busy_timeout=10000")
+                db.execute("INSERT INTO t VALUES (1)")
+                started = time.monotonic()
+                db.close()
+                slowest.append(time.monotonic() - started)
+        slowest = []
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?, '{\"sync_interval_ms\": 0}')", self.url())
+        db.execute("CREATE TABLE t(x)")
+        sync(db)
+        db.close()
+        threads = [threading.Thread(target=use) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertLess(max(slowest), 5)
+        db = connect(self.path("app.db"))
+        sync(db)
+        self.assertEqual(one(db, "SELECT count(*) FROM t"), 120)
+        self.assert_restores(self.url(), "latest", image(db), 4096)
+
+
+if __name__ == "__main__":
+    harness.main()
