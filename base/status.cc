@@ -63,10 +63,6 @@ Status ErrnoStatus(int error, const std::string& action, const std::string& path
     case EEXIST:
       code = Code::kExists;
       break;
-    case ENOTDIR:
-    case EISDIR:
-      code = Code::kInvalidArgument;
-      break;
     case EACCES:
     case EPERM:
     case EROFS:

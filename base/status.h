@@ -55,7 +55,7 @@ inline Status Ok() {
 bool NeedsPerson(const Status& status);
 
 // A Status made from errno: kFull for ENOSPC/EDQUOT, kNotFound for ENOENT, kExists for EEXIST, kPermission for
-// EACCES/EPERM/EROFS, kInvalidArgument for ENOTDIR/EISDIR, else kIo. The message is "<action> <path>: <strerror>".
+// EACCES/EPERM/EROFS, else kIo. The message is "<action> <path>: <strerror>".
 Status ErrnoStatus(int error, const std::string& action, const std::string& path);
 
 template <typename T>

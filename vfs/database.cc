@@ -178,9 +178,22 @@ void Database::PassGate(const volatile void* region0) noexcept {
     }
     WakeLeader(c);
   }
-  c->gate_changes.store(header.changes, std::memory_order_relaxed);
-  c->gate_life.store(life, std::memory_order_relaxed);
+  // The position is taken away while the rest changes: see LastGate.
+  c->gate_position.store(0, std::memory_order_relaxed);
+  c->gate_changes.store(header.changes, std::memory_order_release);
+  c->gate_life.store(life, std::memory_order_release);
   c->gate_position.store(end, std::memory_order_release);
+}
+
+uint64_t Database::LastGate(uint64_t life, uint32_t* changes) const {
+  const ControlBlock* c = control_;
+  const uint64_t position = c->gate_position.load(std::memory_order_acquire);
+  *changes = c->gate_changes.load(std::memory_order_acquire);
+  const bool same_life = c->gate_life.load(std::memory_order_acquire) == life;
+  // PassGate clears the position before it changes the others and sets it after. Whoever has read a new value of these
+  // therefore does not read the old position again.
+  if (c->gate_position.load(std::memory_order_acquire) != position || !same_life) return 0;
+  return position;
 }
 
 Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader& header, uint32_t first,
@@ -200,8 +213,7 @@ Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader
   chunk.changes = header.changes;
   chunk.at_end = last == header.max_frame;
   // A gate of an earlier life of the wal-index says nothing about this WAL.
-  chunk.gate_position = c->gate_life.load() == IndexLife(path_) ? c->gate_position.load() : 0;
-  chunk.gate_changes = c->gate_changes.load();
+  chunk.gate_position = LastGate(IndexLife(path_), &chunk.gate_changes);
   uint64_t at = c->journal_size.load();
   const std::string head = EncodeChunk(chunk);
   REPLICA_TRY(WriteAt(to.get(), head.data(), head.size(), at, path));

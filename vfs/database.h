@@ -80,6 +80,10 @@ class Database {
     if (wake_at == kWakeAtAnyCommit || wake_at >> 32 != position >> 32 || position >= wake_at) Wake();
   }
 
+  // The last gate passed in the wal-index life `life`: where the WAL ended, and SQLite's count of commits there. 0 when
+  // there was none, or when one is passing just now. Lock-free against PassGate.
+  uint64_t LastGate(uint64_t life, uint32_t* changes) const;
+
   // The restart gate. Called while no other connection can write or restart the WAL (the caller holds the write lock,
   // or the whole file), before frames may die. Afterwards every committed frame is in the journal, the spool or the
   // replica. A bounded local copy at most; never waits for the network. When it cannot (disk full, bound reached), it

@@ -132,8 +132,8 @@ void WalSource::SetPosition(const WalPosition& position, bool fresh) {
     // is the first that is new. SQLite has counted from 0.
     anchored_ = true;
     anchor_changes_ = 0;
-  } else if (position.frame == 0 && position.SameWal(view_)) {
-    // Taken from a view of a WAL without commits: whoever begins it may draw new salts (walFrames, nCkpt).
+  } else if (position.frame == 0 && position.SameWal(view_) && view_of_empty_wal_) {
+    // Taken from a view when the WAL had no commit: whoever begins it may draw new salts (walFrames, nCkpt).
     anchored_ = true;
     anchor_changes_ = view_changes_;
   }
@@ -149,14 +149,6 @@ bool WalSource::LeadsOn(const WalPosition& at, uint64_t gate, uint32_t gate_chan
   }
   *start = gate_changes;
   return gate != 0 && gate == PackPosition(at.salts, at.frame);
-}
-
-// The last gate, when it was passed in this life of the wal-index; else 0.
-uint64_t WalSource::Gate(uint32_t* changes) const {
-  const ControlBlock* c = database_->control();
-  const uint64_t gate = c->gate_position.load(std::memory_order_acquire);
-  *changes = c->gate_changes.load(std::memory_order_relaxed);
-  return c->gate_life.load(std::memory_order_relaxed) == life_ ? gate : 0;
 }
 
 Status WalSource::ReadFrameHeader(uint32_t frame, FrameHeader* header) {
@@ -183,7 +175,8 @@ Result<bool> WalSource::Reachable() {
            frame.checksum[1] == position_.checksum[1];
   }
   uint32_t gate_changes = 0;
-  if (Gate(&gate_changes) == packed) return header.max_frame != 0 || header.changes == gate_changes;
+  if (database_->LastGate(life_, &gate_changes) == packed)
+    return header.max_frame != 0 || header.changes == gate_changes;
   REPLICA_ASSIGN(auto journals, database_->RotateJournal());
   for (const std::string& path : journals) {
     auto bytes = FileBytes::Open(path);
@@ -212,7 +205,9 @@ uint64_t WalSource::Backlog() {
 }
 
 bool WalSource::EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* r) {
-  if (!LeadsOn(r->at, gate_position, gate_changes, &start_changes_) || !r->open.empty()) return false;
+  uint32_t start = 0;
+  if (!LeadsOn(r->at, gate_position, gate_changes, &start) || !r->open.empty()) return false;
+  start_changes_ = start;
   check_changes_ = true;
   fresh_ = false;
   anchored_ = false;
@@ -450,7 +445,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
       // more than it did a moment ago. Look again before judging.
       uint32_t changes = 0;
       uint32_t start = 0;
-      const uint64_t gate = Gate(&changes);
+      const uint64_t gate = database_->LastGate(life_, &changes);
       const bool entered = header.max_frame == 0
                                ? LeadsOn(r.at, gate, changes, &start) && r.open.empty() && header.changes == start
                                : EnterWal(header.wal_salts(), gate, changes, &r);
@@ -562,7 +557,8 @@ bool WalSource::AtView() const {
   // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
   uint32_t changes = 0;
   uint32_t start = 0;
-  return view_.frame == 0 && LeadsOn(position_, Gate(&changes), changes, &start) && view_changes_ >= start;
+  return view_.frame == 0 && LeadsOn(position_, database_->LastGate(life_, &changes), changes, &start) &&
+         view_changes_ >= start;
 }
 
 Status WalSource::BeginView() {
@@ -597,6 +593,7 @@ Status WalSource::BeginView() {
     view_.salts = before.wal_salts();
     view_.frame = frame;
     view_changes_ = before.changes;
+    view_of_empty_wal_ = before.max_frame == 0;
     if (frame == 0) break;
     FrameHeader h;
     if (!ReadFrameHeader(frame, &h).ok() || !BelongsTo(h, view_.salts) || !h.commit()) continue;

@@ -65,7 +65,6 @@ class WalSource : public Source {
   Status AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* reading);
   bool EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* reading);
   bool LeadsOn(const WalPosition& at, uint64_t gate, uint32_t gate_changes, uint32_t* start) const;
-  uint64_t Gate(uint32_t* changes) const;
   Status CheckChanges(uint32_t changes);
   bool ReadFramePage(uint32_t frame, uint8_t* out);
   Status ReadFilePage(uint32_t page, uint8_t* out);
@@ -91,7 +90,7 @@ class WalSource : public Source {
   uint64_t life_ = 0;            // IndexLife, the same for as long as db_ is open
   bool anchored_ = false;        // the position is the start of whatever WAL comes next,
   uint32_t anchor_changes_ = 0;  // as long as SQLite has counted no commit beyond these
-  bool lost_ = false;          // the check failed: a new position is needed
+  bool lost_ = false;            // the check failed: a new position is needed
   bool check_changes_ = false;
   uint32_t start_changes_ = 0;
   uint64_t commits_seen_ = 0;   // padding and empty repeats not counted
@@ -100,6 +99,7 @@ class WalSource : public Source {
   WalPosition view_;
   uint32_t view_pages_ = 0;
   uint32_t view_changes_ = 0;
+  bool view_of_empty_wal_ = false;
   std::unordered_map<uint32_t, uint32_t> view_frames_;
 };
 

@@ -47,7 +47,7 @@ class FileReplica(harness.TestCase):
         self.assert_fails("no database \"nope\"", "SELECT replica_status('nope')", connection=db)
         self.assert_fails("in memory", "SELECT replica_attach(?)", self.url(), connection=connect(":memory:"))
         self.assert_fails("not replicated", "SELECT replica_sync()", connection=db)
-        self.assert_fails("not attached", "SELECT replica_verify()", connection=db)
+        self.assert_fails("not replicated", "SELECT replica_verify()", connection=db)
         self.assertFalse(os.path.exists(self.path("replica")))
 
     def test_functions_are_direct_only(self):
