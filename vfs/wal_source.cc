@@ -22,7 +22,7 @@ Status SqliteStatus(sqlite3* db, int rc, const std::string& action, const std::s
           action + " " + path + ": " + (db != nullptr ? sqlite3_errmsg(db) : sqlite3_errstr(rc))};
 }
 
-// A frame that the wal-index calls committed has the WAL's salts, or none at all: SQLite before 3.47 leaves salts and
+// A frame that the wal-index calls committed has the WAL's salts, or none at all: SQLite 3.40 leaves salts and
 // checksum zero when a spilled page was rewritten, a savepoint rolled back past it, and the transaction then committed
 // (iReCksum stays beyond mxFrame). Only the wal-index knows that such a frame counts; a recovery would drop it.
 bool BelongsTo(const FrameHeader& frame, const WalSalts& salts) {
