@@ -44,9 +44,10 @@ void Service::Stop(int64_t flush_micros) {
   if (engine_ != nullptr) engine_->Stop(flush_micros);
   changed_.notify_all();
   WakeLeader(database_->control());
-  // One that only waits for the leadership holds nothing that must be closed.
+  // One that waits behind another process's leader has nothing to flush. One that has not come to the lock yet has: a
+  // process may open, commit and close before its thread runs.
   const uint64_t term = term_;
-  while (running_ && leading_ && term_ == term && std::chrono::steady_clock::now() < deadline)
+  while (running_ && !blocked_ && term_ == term && std::chrono::steady_clock::now() < deadline)
     lock.WaitUntil(changed_, deadline);
 }
 
@@ -59,20 +60,30 @@ void Service::Run() {
     lock.l_start = 0;
     lock.l_len = 1;
     bool locked = false;
+    bool waited = false;
     if (fd.ok()) {
       lock_fd_ = std::move(*fd);
-      while (!(locked = ::fcntl(lock_fd_.get(), F_OFD_SETLKW, &lock) == 0) && errno == EINTR) {
+      locked = ::fcntl(lock_fd_.get(), F_OFD_SETLK, &lock) == 0;
+      waited = !locked;
+      if (waited) {
+        {
+          MutexLock guard(mutex_);
+          blocked_ = true;
+          changed_.notify_all();
+        }
+        while (!(locked = ::fcntl(lock_fd_.get(), F_OFD_SETLKW, &lock) == 0) && errno == EINTR) {
+        }
       }
     }
     {
       MutexLock guard(mutex_);
-      if (!wanted_) {
+      blocked_ = false;
+      if (!wanted_ && (waited || !locked)) {
         lock_fd_.Close();
         running_ = false;
         changed_.notify_all();
         return;
       }
-      leading_ = locked;
     }
     Status status;
     try {
@@ -84,7 +95,6 @@ void Service::Run() {
     {
       MutexLock guard(mutex_);
       lock_fd_.Close();
-      leading_ = false;
       engine_ = nullptr;
       term_++;
       changed_.notify_all();

@@ -48,7 +48,7 @@ class Service : public std::enable_shared_from_this<Service> {
   std::condition_variable changed_;
   bool wanted_ GUARDED_BY(mutex_) = false;
   bool running_ GUARDED_BY(mutex_) = false;  // the thread exists
-  bool leading_ GUARDED_BY(mutex_) = false;  // it holds the lock
+  bool blocked_ GUARDED_BY(mutex_) = false;  // it sleeps until another process gives the lock away
   uint64_t term_ GUARDED_BY(mutex_) = 0;     // times that it has led
   int64_t flush_ GUARDED_BY(mutex_) = 0;     // µs to flush once it is not wanted
   Engine* engine_ GUARDED_BY(mutex_) = nullptr;

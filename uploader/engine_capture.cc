@@ -97,6 +97,7 @@ Status Engine::Resync() {
   header.min_txid = state_.txid + 1;
   const uint64_t ticket = control_->sync_wanted.load(std::memory_order_seq_cst);
   EncodedSegment encoded;
+  Status reset;
   Status status = WithView([&]() -> Status {
     table_.Begin();
     auto result = EncodeDifference(source_, header, state_.checksum, clock_.WallMicros(), options_.encode,
@@ -123,12 +124,13 @@ Status Engine::Resync() {
     table_.Commit();
     source_->SetPosition(state_.wal, false);
     control_->captured_changes.store(source_->view_changes());
-    s = source_->ResetJournal(true);
-    if (s.ok()) Activate();
-    return s;
+    // The segment is part of the history by now: a journal that cannot be reset costs another comparison, not a hole.
+    reset = source_->ResetJournal(true);
+    if (reset.ok()) Activate();
+    return Ok();
   });
   REPLICA_TRY(status);
-  needs_resync_ = false;
+  needs_resync_ = !reset.ok();
   captured_ticket_ = ticket;
   if (encoded.size == 0) {
     events_.Add("resync", "no page differs: the history goes on");
@@ -142,7 +144,7 @@ Status Engine::Resync() {
     queue_.push_back(std::move(pending));
   }
   Acknowledge();
-  return Ok();
+  return reset;
 }
 
 // Four long readers can hold every read mark, so that a view is older than what is captured.
