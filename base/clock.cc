@@ -91,7 +91,7 @@ bool ParseTime(const std::string& text, int64_t* wall_micros) {
     if (hours < 0 || !Skip(&p, ':')) return false;
     int minutes = Digits(&p, 2);
     if (minutes < 0) return false;
-    offset = sign * (hours * 3600 + minutes * 60);
+    offset = int64_t{sign} * (int64_t{hours} * 3600 + int64_t{minutes} * 60);
   } else {
     Skip(&p, 'Z');
   }

@@ -133,13 +133,15 @@ Result<std::vector<std::string>> ListFiles(const std::string& folder) {
     if (errno == ENOENT) return names;
     return ErrnoStatus(errno, "list folder", folder);
   }
+  std::string path;
   while (dirent* entry = ::readdir(dir)) {
     std::string name = entry->d_name;
     if (name == "." || name == "..") continue;
     bool regular = entry->d_type == DT_REG;
     if (entry->d_type == DT_UNKNOWN) {
       struct stat st {};
-      regular = ::lstat((folder + "/" + name).c_str(), &st) == 0 && S_ISREG(st.st_mode);
+      path.assign(folder).append("/").append(name);
+      regular = ::lstat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode);
     }
     if (regular) names.push_back(std::move(name));
   }

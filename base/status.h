@@ -94,7 +94,7 @@ class [[nodiscard]] Result {
 #define REPLICA_ASSIGN_(decl, name, ...) \
   auto name = (__VA_ARGS__);             \
   if (!name.ok()) return name.status();  \
-  decl = std::move(*name)
+  decl = std::move(*name)  // NOLINT(bugprone-macro-parentheses): a declaration
 
 }  // namespace replica
 

@@ -165,6 +165,7 @@ Result<Config> ReadConfig(const Environment& environment) {
   };
   REPLICA_TRY(flag("REPLICA_FENCING", &o.engine.fencing));
   REPLICA_TRY(flag("REPLICA_TAKEOVER", &o.engine.takeover));
+  REPLICA_TRY(flag("REPLICA_GUARD", &o.guard));
   if (std::string v = get({"REPLICA_RESTORE"}); !v.empty()) {
     if (v != "auto" && v != "never") return Invalid("REPLICA_RESTORE: give \"auto\" or \"never\"");
     config.restore_missing = v == "auto";
@@ -267,6 +268,8 @@ Status ApplyJson(const std::string& text, AttachOptions* o) {
       REPLICA_TRY(bool_option(&o->engine.takeover));
     } else if (key == "fencing") {
       REPLICA_TRY(bool_option(&o->engine.fencing));
+    } else if (key == "guard") {
+      REPLICA_TRY(bool_option(&o->guard));
     } else if (key == "schema") {
       REPLICA_TRY(text_option(&o->schema));
     } else {
@@ -274,7 +277,7 @@ Status ApplyJson(const std::string& text, AttachOptions* o) {
           "replica_attach: there is no option \"" + key +
           "\"; known are access_key_id, secret_access_key, session_token, region, endpoint, path_style, ca_file, "
           "sync, sync_interval_ms, commit_timeout_ms, snapshot_interval_ms, spool_limit_bytes, takeover, fencing, "
-          "schema");
+          "guard, schema");
     }
   }
   return Ok();

@@ -22,6 +22,7 @@ struct AttachOptions {
   EngineOptions engine;
   bool wait_for_commit = false;       // sync=commit
   int64_t commit_timeout = 10000000;  // µs that a COMMIT waits at most
+  bool guard = false;                 // keep processes without libreplica from restarting the WAL too early
   std::string schema = "main";        // replica_attach only
 };
 

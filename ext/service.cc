@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <exception>
@@ -14,8 +15,9 @@
 namespace replica {
 namespace {
 
-constexpr int64_t kOpenRetry = 500000;  // µs between tries to open the database
-constexpr int64_t kGrace = 2000000;     // µs beyond the flush for closing
+constexpr int64_t kOpenRetry = 500000;      // µs between tries to open the database
+constexpr int64_t kGuardInterval = 100000;  // µs that a checkpoint may have to wait for the guard's read mark
+constexpr int64_t kGrace = 2000000;         // µs beyond the flush for closing
 
 }  // namespace
 
@@ -116,7 +118,7 @@ void Service::Run() {
 }
 
 Status Service::Lead() {
-  REPLICA_ASSIGN(std::unique_ptr<WalSource> source, WalSource::Open(database_));
+  REPLICA_ASSIGN(std::unique_ptr<WalSource> source, WalSource::Open(database_, options_.guard));
   Engine::Place place;
   place.database = database_->path();
   place.folder = database_->folder();
@@ -125,7 +127,9 @@ Status Service::Lead() {
     place.opened = opened_;
     place.opened_gates = opened_gates_;
   }
-  Engine engine(source.get(), store_, database_->control(), database_, place, options_.engine, SystemClock());
+  EngineOptions engine_options = options_.engine;
+  if (options_.guard) engine_options.watch_interval = std::min(engine_options.watch_interval, kGuardInterval);
+  Engine engine(source.get(), store_, database_->control(), database_, place, engine_options, SystemClock());
   {
     MutexLock lock(mutex_);
     engine_ = &engine;

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <new>
 #include <string>
 #include <variant>
 #include <vector>
@@ -123,7 +124,8 @@ static int TableConnect(sqlite3* db, void* module, int, const char* const*, sqli
   const int rc = sqlite3_declare_vtab(db, m->declaration);
   if (rc != SQLITE_OK) return rc;
   sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
-  auto* table = new Table{};
+  auto* table = new (std::nothrow) Table{};
+  if (table == nullptr) return SQLITE_NOMEM;
   table->db = db;
   table->module = m;
   *out = &table->base;
@@ -150,7 +152,9 @@ static int TableDisconnect(sqlite3_vtab* vtab) noexcept {
 }
 
 static int TableOpen(sqlite3_vtab*, sqlite3_vtab_cursor** out) noexcept {
-  *out = &(new Cursor{})->base;
+  auto* cursor = new (std::nothrow) Cursor{};
+  if (cursor == nullptr) return SQLITE_NOMEM;
+  *out = &cursor->base;
   return SQLITE_OK;
 }
 

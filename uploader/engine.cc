@@ -130,14 +130,12 @@ Status Engine::Stream() {
     if (control_->mark_wanted.load() != control_->mark_done.load()) REPLICA_TRY(Mark());
     const bool urgent = control_->sync_wanted.load() != captured_ticket_ || Stopping();
     const uint64_t backlog = source_->Backlog();
-    if (backlog != 0 || urgent) {
-      const bool idle = queue_.empty() && !log_in_flight_;
-      const bool full = backlog >= options_.encode.fold_above;
-      if (idle ? urgent || full || now >= next_turn_ : full && attempts_ > 0)
-        REPLICA_TRY(Capture(nullptr));
-      else
-        REPLICA_TRY(source_->Relieve());
-    }
+    const bool idle = queue_.empty() && !log_in_flight_;
+    const bool full = backlog >= options_.encode.fold_above;
+    if ((backlog != 0 || urgent) && (idle ? urgent || full || now >= next_turn_ : full && attempts_ > 0))
+      REPLICA_TRY(Capture(nullptr));
+    else
+      REPLICA_TRY(source_->Relieve());
   }
   Send();
   return Ok();

@@ -91,17 +91,19 @@ Status Engine::LoadSpool() {
   const std::string folder = place_.folder + "/spool";
   REPLICA_ASSIGN(auto names, ListFiles(folder));
   uint64_t bytes = 0;
+  std::string path;
   for (const std::string& name : names) {
     uint64_t sequence = 0;
     if (name.rfind("journal-", 0) == 0) continue;
     const bool log = name.rfind("log-", 0) == 0 && ParseHex16(std::string_view(name).substr(4), &sequence);
     if (log && sequence > state_.acknowledged_sequence && sequence <= state_.sequence) continue;
     // Acknowledged already, written but never noted in the state (its commits are captured again), or a half-made file.
-    REPLICA_TRY(RemoveFile(folder + "/" + name));
+    path.assign(folder).append("/").append(name);
+    REPLICA_TRY(RemoveFile(path));
   }
   uint64_t txid = 0;
   for (uint64_t sequence = state_.acknowledged_sequence + 1; sequence <= state_.sequence; sequence++) {
-    const std::string path = SpoolPath(sequence);
+    path = SpoolPath(sequence);
     REPLICA_ASSIGN(auto file, FileBytes::Open(path));
     REPLICA_ASSIGN(auto reader, SegmentReader::Open(file.get()));
     REPLICA_TRY(reader->CheckSha256());

@@ -255,6 +255,7 @@ void Engine::LoseTrack(const std::string& why) {
   needs_resync_ = true;
   resync_reason_ = why;
   builder_.reset();
+  source_->LetGo();
 }
 
 void Engine::CheckBound() {

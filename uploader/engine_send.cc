@@ -69,6 +69,7 @@ void Engine::LogDone(const Status& result) {
         return;
       }
       fenced_ = state_.fenced = true;
+      source_->LetGo();
       (void)Save({});
       control_->active.store(0);
       events_.Add("fenced", key + " was written by another writer");

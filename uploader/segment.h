@@ -102,8 +102,8 @@ constexpr size_t kSegmentHeaderSize = 96;
 constexpr size_t kSegmentTrailerSize = 200;
 constexpr uint16_t kSegmentVersion = 1;
 // Raw bytes a writer gathers in a block before it closes it, and the most that a reader accepts.
-constexpr uint64_t kBlockTarget = 256 * 1024;
-constexpr uint64_t kBlockLimit = 2 * 1024 * 1024;
+constexpr uint64_t kBlockTarget = uint64_t{256} * 1024;
+constexpr uint64_t kBlockLimit = uint64_t{2} * 1024 * 1024;
 
 std::string EncodeHeader(const SegmentHeader& header);
 Result<SegmentHeader> DecodeHeader(std::string_view bytes);

@@ -64,7 +64,7 @@ uint32_t SnapshotBuilder::Differing(const PageTable& table) const {
 
 Status SnapshotBuilder::Freeze(const PageTable& table, const SegmentHeader& header, const SegmentTrailer& trailer,
                                int level) {
-  const Status differs(Code::kCorrupt, "the database differs from the state that its commits lead to");
+  Status differs(Code::kCorrupt, "the database differs from the state that its commits lead to");
   if (source_->view_pages() != table.pages()) return differs;
   hashes_.resize(table.pages(), 0);
   std::string bytes(page_size_, '\0');

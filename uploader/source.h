@@ -28,13 +28,18 @@ class Source {
   // them. At most `memory_budget` bytes of frames stay in memory, more go through the journal. kConflict: frames were
   // lost (a foreign process restarted the WAL): resync.
   virtual Result<Batch> Collect(uint64_t memory_budget, const WalPosition* until) = 0;
-  // Moves frames to the journal when the WAL holds many that no segment has, so that a restart need not wait.
+  // Moves frames to the journal when the WAL holds many that no segment has, so that a restart need not wait; a guard
+  // steps out of the way of checkpoints. Cheap when there is nothing to do.
   virtual Status Relieve() = 0;
   // The batch is in a segment in the spool: its frames may go.
   virtual void Release(const Batch& batch) = 0;
   // The first step of a new leader, and of one whose frames were lost: with `drop` the journal is of no use any more.
   // Frames after the position that the WAL holds count as not yet captured.
   virtual Status ResetJournal(bool drop) = 0;
+
+  // Nothing is captured for a while: a guard that would keep the WAL from being restarted ends. The next Collect renews
+  // it.
+  virtual void LetGo() = 0;
 
   // The page as it was at the position before the last Collect, if it can be found where `hash` is its page hash: false
   // when it cannot.

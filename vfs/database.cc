@@ -253,7 +253,7 @@ Status Database::JournalFrames(const volatile void* region0, uint32_t most) {
     const bool same = durable >> 32 == end >> 32;
     if (!same || durable < end) {
       const uint32_t first = same ? static_cast<uint32_t>(durable) + 1 : 1;
-      const uint32_t last = std::min(header.max_frame, first + most - 1);
+      const uint32_t last = first + std::min(header.max_frame - first, most - 1);
       status = Append(region0, header, first, last).status();
     }
   }

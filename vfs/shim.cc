@@ -8,14 +8,18 @@
 #include <unordered_map>
 #include <vector>
 
+#include "vfs/shared_methods.h"
+
 namespace replica {
 namespace {
 
 thread_local int own_connections = 0;
+thread_local bool probing = false;  // the method table of a VFS is looked up: its file is nobody's
 
 struct AdoptedFile {
   sqlite3_io_methods methods;                 // first member: sqlite3_file::pMethods points at it
   const sqlite3_io_methods* lower = nullptr;  // what was there before
+  ShmLockMethod lower_shm_lock = nullptr;     // its xShmLock, as it was before the hook for late adoption
   sqlite3_file* file = nullptr;
   std::string path;
   const char* name = nullptr;  // SQLite's filename; lives as long as the file is open
@@ -165,9 +169,9 @@ int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
   if (offset == kWriteLock && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)) {
     Database* database = a->bound.load(std::memory_order_acquire);
     if (database != nullptr && a->region0 != nullptr && !a->own) database->Tap(a->region0);
-    return a->lower->xShmLock(f, offset, n, flags);
+    return a->lower_shm_lock(f, offset, n, flags);
   }
-  const int rc = a->lower->xShmLock(f, offset, n, flags);
+  const int rc = a->lower_shm_lock(f, offset, n, flags);
   if (n == 4 && offset == kReadLock0 + 1) {
     // All read marks but 0: what follows is a restart of the WAL (walRestartLog, walCheckpoint).
     Database* database = a->bound.load(std::memory_order_acquire);
@@ -216,6 +220,7 @@ void Adopt(sqlite3_file* f, std::string path, const char* name, bool own) {
   if (m.iVersion >= 2 && lower.xShmMap != nullptr) {
     m.xShmMap = FileShmMap;
     m.xShmLock = FileShmLock;
+    a->lower_shm_lock = OriginalShmLock(a->lower);
     m.xShmBarrier = lower.xShmBarrier;
     m.xShmUnmap = FileShmUnmap;
   }
@@ -229,6 +234,23 @@ void Adopt(sqlite3_file* f, std::string path, const char* name, bool own) {
   r.files.push_back(a);
 }
 
+// In the method table that files share: a connection that was open before libreplica was loaded begins or ends a
+// transaction. Its thread holds the connection's mutex, so nobody else uses the file.
+int LateShmLock(sqlite3_file* f, int offset, int n, int flags) {
+  const ShmLockMethod original = OriginalShmLock(f->pMethods);
+  // Someone's copy of the shared table.
+  if (!IsHookedTable(f->pMethods)) return original(f, offset, n, flags);
+  void volatile* region = nullptr;
+  if (f->pMethods->xShmMap(f, 0, kWalIndexRegion, 0, &region) != SQLITE_OK || region == nullptr)
+    return original(f, offset, n, flags);
+  std::string path = DatabaseOfIndex(region);
+  if (path.empty()) return original(f, offset, n, flags);
+  // Its URI parameters are not known any more.
+  Adopt(f, std::move(path), nullptr, false);
+  (void)f->pMethods->xShmMap(f, 0, kWalIndexRegion, 0, &region);
+  return f->pMethods->xShmLock(f, offset, n, flags);
+}
+
 int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, int* out_flags) {
   int (*lower)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*) = nullptr;
   ShimHooks* hooks = nullptr;
@@ -239,7 +261,7 @@ int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, i
     hooks = &r.hooks;
   }
   const bool main_database =
-      (flags & SQLITE_OPEN_MAIN_DB) != 0 && name != nullptr && (flags & SQLITE_OPEN_DELETEONCLOSE) == 0;
+      !probing && (flags & SQLITE_OPEN_MAIN_DB) != 0 && name != nullptr && (flags & SQLITE_OPEN_DELETEONCLOSE) == 0;
   const bool own = OwnConnectionScope::active();
   if (main_database && !own && hooks->before_open) {
     Status status = hooks->before_open(name, name, (flags & SQLITE_OPEN_CREATE) != 0);
@@ -264,9 +286,21 @@ void SetShimHooks(ShimHooks hooks) {
 
 void InstallShim(sqlite3_vfs* vfs) {
   if (vfs == nullptr) return;
+  // One at a time. The registry's mutex comes after: a VFS may open its files through one that is hooked already.
+  static auto* installing = new std::mutex;
+  std::lock_guard<std::mutex> install(*installing);
   Registry& r = Files();
+  {
+    std::lock_guard<std::mutex> lock(r.mutex);
+    if (vfs->xOpen == HookedOpen || r.lower_open.count(vfs) != 0) return;
+  }
+  probing = true;
+  Status status = HookSharedShmLock(vfs, LateShmLock);
+  probing = false;
+  if (!status.ok())
+    sqlite3_log(SQLITE_WARNING, "libreplica: commits of connections opened before the load are seen late: %s",
+                status.message().c_str());
   std::lock_guard<std::mutex> lock(r.mutex);
-  if (vfs->xOpen == HookedOpen || r.lower_open.count(vfs) != 0) return;
   r.lower_open[vfs] = vfs->xOpen;
   __atomic_store_n(&vfs->xOpen, &HookedOpen, __ATOMIC_RELEASE);
 }

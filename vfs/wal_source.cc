@@ -17,18 +17,6 @@ namespace {
 
 constexpr int kLookAgain = 20;
 
-Status SqliteStatus(sqlite3* db, int rc, const std::string& action, const std::string& path) {
-  return {rc == SQLITE_FULL ? Code::kFull : Code::kIo,
-          action + " " + path + ": " + (db != nullptr ? sqlite3_errmsg(db) : sqlite3_errstr(rc))};
-}
-
-// A frame that the wal-index calls committed has the WAL's salts, or none at all: SQLite 3.40 leaves salts and
-// checksum zero when a spilled page was rewritten, a savepoint rolled back past it, and the transaction then committed
-// (iReCksum stays beyond mxFrame). Only the wal-index knows that such a frame counts; a recovery would drop it.
-bool BelongsTo(const FrameHeader& frame, const WalSalts& salts) {
-  return frame.page != 0 && (frame.salts == salts || frame.salts == WalSalts{});
-}
-
 Status Lost(const std::string& path, const std::string& why) {
   return {Code::kConflict,
           path + ": commits were written around libreplica (" + why + "); the difference will be found and sent"};
@@ -51,71 +39,24 @@ struct WalSource::Reading {
   bool Reached() const { return until != nullptr && at.SameWal(*until) && at.frame >= until->frame; }
 };
 
-WalSource::WalSource(std::shared_ptr<Database> database) : database_(std::move(database)) {}
+WalSource::WalSource(std::shared_ptr<Database> database, std::unique_ptr<OwnConnection> connection)
+    : database_(std::move(database)),
+      connection_(std::move(connection)),
+      page_size_(connection_->page_size()),
+      life_(IndexLife(database_->path())),
+      view_(connection_.get()) {}
 
-Result<std::unique_ptr<WalSource>> WalSource::Open(std::shared_ptr<Database> database) {
-  std::unique_ptr<WalSource> source(new WalSource(std::move(database)));
-  const std::string& path = source->database_->path();
-  OwnConnectionScope own;
-  int rc = sqlite3_open_v2(path.c_str(), &source->db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_PRIVATECACHE, nullptr);
-  if (rc != SQLITE_OK) return SqliteStatus(source->db_, rc, "open", path);
-  sqlite3_busy_timeout(source->db_, 1000);
-  REPLICA_TRY(source->Exec("PRAGMA schema_version"));
-  rc = sqlite3_file_control(source->db_, "main", SQLITE_FCNTL_FILE_POINTER, &source->file_);
-  if (rc != SQLITE_OK || source->file_ == nullptr || source->file_->pMethods == nullptr)
-    return SqliteStatus(source->db_, rc, "open the file of", path);
-  // After the first read a WAL connection has the wal-index mapped; asking for it on another one would create it.
-  sqlite3_stmt* statement = nullptr;
-  rc = sqlite3_prepare_v2(source->db_, "PRAGMA journal_mode", -1, &statement, nullptr);
-  bool wal = rc == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW &&
-             sqlite3_stricmp(reinterpret_cast<const char*>(sqlite3_column_text(statement, 0)), "wal") == 0;
-  sqlite3_finalize(statement);
-  if (!wal || source->file_->pMethods->iVersion < 2)
-    return Status(Code::kUnsupported, path + " is not in WAL mode: run PRAGMA journal_mode=WAL on it");
-  volatile void* region = nullptr;
-  rc = source->file_->pMethods->xShmMap(source->file_, 0, kWalIndexRegion, 0, &region);
-  if (rc != SQLITE_OK || region == nullptr) return SqliteStatus(source->db_, rc, "map the wal-index of", path);
-  source->region0_ = region;
-  source->life_ = IndexLife(path);
-  BindOwnFile(source->file_, source->database_);
-  REPLICA_TRY(source->OpenWalFile());
-  uint8_t head[100] = {};
-  if (source->file_->pMethods->xRead(source->file_, head, sizeof head, 0) == SQLITE_OK) {
-    source->page_size_ = uint32_t{head[16]} << 8 | uint32_t{head[17]};
-    if (source->page_size_ == 1) source->page_size_ = 65536;
+Result<std::unique_ptr<WalSource>> WalSource::Open(std::shared_ptr<Database> database, bool guard) {
+  REPLICA_ASSIGN(auto connection, OwnConnection::Open(database));
+  std::unique_ptr<WalSource> source(new WalSource(database, std::move(connection)));
+  if (guard) {
+    REPLICA_ASSIGN(source->guard_, RestartGuard::Open(database));
   }
-  WalIndexHeader header;
-  if (source->Index(&header) && header.max_frame != 0) source->page_size_ = header.page_size();
-  if (source->page_size_ == 0) return Status(Code::kUnavailable, path + " is empty: there is nothing to replicate yet");
   return source;
 }
 
-WalSource::~WalSource() {
-  if (db_ == nullptr) return;
-  OwnConnectionScope own;
-  sqlite3_close(db_);
-}
-
-Status WalSource::Exec(const char* sql) {
-  char* message = nullptr;
-  const int rc = sqlite3_exec(db_, sql, nullptr, nullptr, &message);
-  Status status;
-  if (rc != SQLITE_OK)
-    status =
-        Status(Code::kIo, database_->path() + ": " + sql + ": " + (message != nullptr ? message : sqlite3_errstr(rc)));
-  sqlite3_free(message);
-  return status;
-}
-
-Status WalSource::OpenWalFile() {
-  REPLICA_ASSIGN(wal_, OpenFile(database_->wal_path(), O_RDONLY));
-  return Ok();
-}
-
-bool WalSource::Index(WalIndexHeader* header) {
-  for (int attempt = 0; attempt < 1000; attempt++)
-    if (ReadWalIndexHeader(region0_, header)) return true;
-  return false;
+void WalSource::LetGo() {
+  if (guard_ != nullptr) guard_->Drop();
 }
 
 void WalSource::SetPosition(const WalPosition& position, bool fresh) {
@@ -132,45 +73,41 @@ void WalSource::SetPosition(const WalPosition& position, bool fresh) {
     // is the first that is new. SQLite has counted from 0.
     anchored_ = true;
     anchor_changes_ = 0;
-  } else if (position.frame == 0 && position.SameWal(view_) && view_of_empty_wal_) {
+  } else if (position.frame == 0 && position.SameWal(view_.state().position) && view_.state().empty_wal) {
     // Taken from a view when the WAL had no commit: whoever begins it may draw new salts (walFrames, nCkpt).
     anchored_ = true;
-    anchor_changes_ = view_changes_;
+    anchor_changes_ = view_.state().changes;
   }
 }
 
-// True when the WAL that is there now, or that a journal chunk is of, comes next after `at`; `start` is SQLite's count
-// of commits where it began. Salts do not tell succession: a connection that has not checkpointed yet draws new ones at
-// random for the WAL it begins. SQLite's count does, and is compared in CheckChanges.
-bool WalSource::LeadsOn(const WalPosition& at, uint64_t gate, uint32_t gate_changes, uint32_t* start) const {
+// True when the WAL with these salts, the live one or that of a journal chunk, comes next after `at`; `start` is
+// SQLite's count of commits where it began, to be compared in CheckChanges, or empty when that proves nothing more.
+// Salts do not tell succession: a connection that has not checkpointed yet draws new ones at random for the WAL it
+// begins. SQLite's count does.
+bool WalSource::LeadsOn(const WalPosition& at, const WalSalts& salts, uint64_t gate, uint32_t gate_changes,
+                        std::optional<uint32_t>* start) const {
   if (anchored_ && (fresh_ || at.frame == 0)) {
     *start = anchor_changes_;
     return true;
   }
-  *start = gate_changes;
-  return gate != 0 && gate == PackPosition(at.salts, at.frame);
-}
-
-Status WalSource::ReadFrameHeader(uint32_t frame, FrameHeader* header) {
-  uint8_t bytes[kFrameHeaderSize];
-  REPLICA_ASSIGN(size_t n,
-                 ReadAt(wal_.get(), bytes, sizeof bytes, FrameOffset(frame, page_size_), database_->wal_path()));
-  if (n != sizeof bytes) return {Code::kNotFound, "the WAL is shorter"};
-  *header = ParseFrameHeader(bytes);
-  return Ok();
+  if (gate != 0 && gate == PackPosition(at.salts, at.frame)) {
+    *start = gate_changes;
+    return true;
+  }
+  return guard_ != nullptr && guard_->Follows(at, salts, start);
 }
 
 Result<bool> WalSource::Reachable() {
   if (fresh_) return true;
   if (position_.salts == WalSalts{}) return false;
   WalIndexHeader header;
-  if (!Index(&header)) return false;
+  if (!connection_->Index(&header)) return false;
   const uint64_t packed = PackPosition(position_.salts, position_.frame);
   if (header.wal_salts() == position_.salts) {
     if (position_.frame == 0) return true;
     FrameHeader frame;
     if (header.max_frame < position_.frame) return false;
-    if (!ReadFrameHeader(position_.frame, &frame).ok()) return false;
+    if (!connection_->ReadFrameHeader(position_.frame, &frame).ok()) return false;
     return BelongsTo(frame, position_.salts) && frame.checksum[0] == position_.checksum[0] &&
            frame.checksum[1] == position_.checksum[1];
   }
@@ -197,7 +134,7 @@ Result<bool> WalSource::Reachable() {
 
 uint64_t WalSource::Backlog() {
   WalIndexHeader header;
-  if (!Index(&header)) return 0;
+  if (!connection_->Index(&header)) return 0;
   const uint64_t frame_size = page_size_ + kFrameHeaderSize;
   const uint64_t journaled = database_->control()->journal_total.load();
   if (fresh_ || header.wal_salts() != position_.salts) return journaled + header.max_frame * frame_size;
@@ -205,10 +142,10 @@ uint64_t WalSource::Backlog() {
 }
 
 bool WalSource::EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* r) {
-  uint32_t start = 0;
-  if (!LeadsOn(r->at, gate_position, gate_changes, &start) || !r->open.empty()) return false;
-  start_changes_ = start;
-  check_changes_ = true;
+  std::optional<uint32_t> start;
+  if (!LeadsOn(r->at, salts, gate_position, gate_changes, &start) || !r->open.empty()) return false;
+  start_changes_ = start.value_or(0);
+  check_changes_ = start.has_value();
   fresh_ = false;
   anchored_ = false;
   commits_seen_ = 0;
@@ -356,10 +293,10 @@ Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
   Batch& b = r->batch;
   const size_t start = b.memory.size();
   b.memory.resize(start + bytes);
-  auto got = ReadAt(wal_.get(), b.memory.data() + start, bytes, FrameOffset(first, page_size_), database_->wal_path());
+  auto got = connection_->ReadWal(b.memory.data() + start, bytes, FrameOffset(first, page_size_));
   if (!got.ok()) return got.status();
   WalIndexHeader now;
-  const bool same = Index(&now) && now.wal_salts() == r->at.salts;
+  const bool same = connection_->Index(&now) && now.wal_salts() == r->at.salts;
   if (!same || *got != bytes) {
     b.memory.resize(start);
     if (same) return {Code::kIo, database_->wal_path() + " is shorter than its wal-index says"};
@@ -409,7 +346,30 @@ Status WalSource::CheckChanges(uint32_t changes) {
                                      std::to_string(commit_frames_));
 }
 
+// Commits are told only once their WAL's count is checked. A batch that ends before the WAL does has not come to the
+// check: it counts the rest by the frames' headers.
+Status WalSource::CheckUnfinished(const Reading& r) {
+  if (!check_changes_ || r.batch.empty()) return Ok();
+  WalIndexHeader header;
+  uint64_t more = 0;
+  bool readable = connection_->Index(&header) && header.wal_salts() == r.at.salts;
+  for (uint32_t i = r.at.frame + 1; readable && i <= header.max_frame; i++) {
+    FrameHeader h;
+    readable = connection_->ReadFrameHeader(i, &h).ok() && BelongsTo(h, r.at.salts);
+    if (h.commit()) more++;
+  }
+  WalIndexHeader now;
+  if (readable && connection_->Index(&now) && now.wal_salts() == r.at.salts &&
+      header.changes - start_changes_ >= commits_seen_ && header.changes - start_changes_ <= commit_frames_ + more)
+    return Ok();  // and checked again at its end
+  lost_ = true;
+  return Lost(database_->path(), "the WAL was restarted before the commits read from it could be counted");
+}
+
 Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* until) {
+  reached_end_ = false;
+  // A transaction begun now ends where this Collect does, or before: what it guards is captured then.
+  if (guard_ != nullptr) REPLICA_TRY(guard_->Renew());
   Reading r;
   r.budget = memory_budget;
   r.until = until;
@@ -436,7 +396,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
     status = ReadJournals(&r);
     if (!status.ok() || r.Reached()) break;
     WalIndexHeader header;
-    if (!Index(&header)) {
+    if (!connection_->Index(&header)) {
       status = Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
       break;
     }
@@ -444,10 +404,11 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
       // The gate publishes its journal first, then its position: when the position is not ours, the journal may hold
       // more than it did a moment ago. Look again before judging.
       uint32_t changes = 0;
-      uint32_t start = 0;
+      std::optional<uint32_t> start;
       const uint64_t gate = database_->LastGate(life_, &changes);
       const bool entered = header.max_frame == 0
-                               ? LeadsOn(r.at, gate, changes, &start) && r.open.empty() && header.changes == start
+                               ? LeadsOn(r.at, header.wal_salts(), gate, changes, &start) && r.open.empty() &&
+                                     header.changes == start.value_or(header.changes)
                                : EnterWal(header.wal_salts(), gate, changes, &r);
       if (!entered) {
         auto place = [](uint64_t packed) {
@@ -463,19 +424,22 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
       }
     }
     status = Ok();
-    if (header.max_frame <= r.at.frame || header.wal_salts() != r.at.salts) break;
+    reached_end_ = header.max_frame <= r.at.frame || header.wal_salts() != r.at.salts;
+    if (reached_end_) break;
     const uint64_t bytes = uint64_t{header.max_frame - r.at.frame} * (page_size_ + kFrameHeaderSize);
     if (r.batch.memory.size() + bytes > r.budget) {
-      status = database_->JournalFrames(region0_, UINT32_MAX);
+      status = database_->JournalFrames(connection_->region0(), UINT32_MAX);
       if (!status.ok()) break;
       continue;
     }
     status = ReadLive(header, &r);
+    reached_end_ = status.ok() && until == nullptr;
     if (status.ok()) break;
     if (status.code() != Code::kUnavailable) break;
   }
   verify_journal_ = false;
   Batch& b = r.batch;
+  if (Status checked = CheckUnfinished(r); !checked.ok()) status = checked;
   for (BatchCommit& commit : b.commits)
     if (commit.time == 0) commit.time = now;
   position_ = b.end;
@@ -488,17 +452,33 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   return std::move(b);
 }
 
-Status WalSource::Relieve() {
+uint32_t WalSource::NotDurable() const {
+  WalIndexHeader header;
   const ControlBlock* c = database_->control();
-  for (int i = 0; i < 64; i++) {
+  if (c->active.load() == 0 || !connection_->Index(&header)) return 0;
+  const uint64_t durable = c->durable.load(std::memory_order_acquire);
+  const uint64_t end = PackPosition(header.wal_salts(), header.max_frame);
+  const uint32_t from = durable >> 32 == end >> 32 ? static_cast<uint32_t>(durable) : 0;
+  return header.max_frame > from ? header.max_frame - from : 0;
+}
+
+Status WalSource::Relieve() {
+  if (guard_ != nullptr) {
     WalIndexHeader header;
-    if (c->active.load() == 0 || !Index(&header)) return Ok();
-    const uint64_t durable = c->durable.load(std::memory_order_acquire);
+    if (database_->control()->active.load() == 0 || !connection_->Index(&header)) return Ok();
     const uint64_t end = PackPosition(header.wal_salts(), header.max_frame);
-    const uint32_t from = durable >> 32 == end >> 32 ? static_cast<uint32_t>(durable) : 0;
-    if (header.max_frame < from + kRelieveFrames) return Ok();
-    REPLICA_TRY(database_->JournalFrames(region0_, kRelieveFrames));
+    const bool quiet = std::exchange(relieved_, end) == end;
+    const bool in_the_way = guard_->InTheWay();
+    if (NotDurable() < kRelieveFrames && !in_the_way && !quiet) return Ok();
+    // The read marks move on with the journal.
+    if (in_the_way) REPLICA_TRY(guard_->Renew());
+    REPLICA_TRY(database_->JournalFrames(connection_->region0(), UINT32_MAX));
+    guard_->Passed();
+    if (quiet && !in_the_way) guard_->StepAside();
+    return guard_->Shorten([this] { return database_->JournalFrames(connection_->region0(), UINT32_MAX); });
   }
+  for (int i = 0; i < 64 && NotDurable() >= kRelieveFrames; i++)
+    REPLICA_TRY(database_->JournalFrames(connection_->region0(), kRelieveFrames));
   return Ok();
 }
 
@@ -506,36 +486,28 @@ void WalSource::Release(const Batch& batch) {
   database_->AdvanceDurable(PackPosition(batch.end.salts, batch.end.frame));
   // A journal that cannot be removed is skipped the next time: its frames lie before the position.
   (void)database_->RemoveJournals(batch.journals);
+  if (guard_ == nullptr || !reached_end_) return;
+  guard_->Passed();
+  // What it cannot do now it does next time; the hold that it may have lost is taken again then.
+  (void)guard_->Shorten([this] { return database_->JournalFrames(connection_->region0(), UINT32_MAX); });
 }
 
 Status WalSource::ResetJournal(bool drop) {
   return database_->ResetJournal(PackPosition(position_.salts, position_.frame), drop);
 }
 
-Status WalSource::ReadFilePage(uint32_t page, uint8_t* out) {
-  const int rc = file_->pMethods->xRead(file_, out, static_cast<int>(page_size_), int64_t{page - 1} * page_size_);
-  // A short read is filled with zeros (sqlite3_io_methods): a page beyond the file's end reads as zeros.
-  if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ)
-    return SqliteStatus(nullptr, rc, "read page " + std::to_string(page) + " of", database_->path());
-  return Ok();
-}
-
-bool WalSource::ReadFramePage(uint32_t frame, uint8_t* out) {
-  auto n =
-      ReadAt(wal_.get(), out, page_size_, FrameOffset(frame, page_size_) + kFrameHeaderSize, database_->wal_path());
-  return n.ok() && *n == page_size_;
-}
-
 bool WalSource::ReadBase(uint32_t page, uint64_t hash, uint8_t* out) {
   auto found = base_frames_.find(page);
-  if (found != base_frames_.end() && ReadFramePage(found->second, out) && PageHash(out, page_size_, page) == hash)
+  if (found != base_frames_.end() && connection_->ReadFramePage(found->second, out) &&
+      PageHash(out, page_size_, page) == hash)
     return true;
-  return ReadFilePage(page, out).ok() && PageHash(out, page_size_, page) == hash;
+  return connection_->ReadFilePage(page, out).ok() && PageHash(out, page_size_, page) == hash;
 }
 
 bool WalSource::ReadNewest(uint32_t page, uint64_t hash, uint8_t* out) {
   auto found = new_frames_.find(page);
-  if (found != new_frames_.end() && ReadFramePage(found->second, out) && PageHash(out, page_size_, page) == hash)
+  if (found != new_frames_.end() && connection_->ReadFramePage(found->second, out) &&
+      PageHash(out, page_size_, page) == hash)
     return true;
   return ReadBase(page, hash, out);
 }
@@ -548,99 +520,29 @@ Status WalSource::ReadCurrent(uint32_t page, uint8_t* out) {
     frame = base->second;
   WalIndexHeader header;
   // Of a WAL that was restarted since, all is in the database file.
-  if (frame != 0 && ReadFramePage(frame, out) && Index(&header) && header.wal_salts() == new_frames_salts_) return Ok();
-  return ReadFilePage(page, out);
+  if (frame != 0 && connection_->ReadFramePage(frame, out) && connection_->Index(&header) &&
+      header.wal_salts() == new_frames_salts_)
+    return Ok();
+  return connection_->ReadFilePage(page, out);
 }
 
 bool WalSource::AtView() const {
-  if (position_.SameWal(view_)) return position_.frame == view_.frame;
+  const ReadState& view = view_.state();
+  if (position_.SameWal(view.position)) return position_.frame == view.position.frame;
   // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
   uint32_t changes = 0;
-  uint32_t start = 0;
-  return view_.frame == 0 && LeadsOn(position_, database_->LastGate(life_, &changes), changes, &start) &&
-         view_changes_ >= start;
+  std::optional<uint32_t> start;
+  const uint64_t gate = database_->LastGate(life_, &changes);
+  return view.position.frame == 0 && LeadsOn(position_, view.position.salts, gate, changes, &start) &&
+         view.changes >= start.value_or(0);
 }
 
 Status WalSource::BeginView() {
-  OwnConnectionScope own;
-  REPLICA_TRY(Exec("BEGIN"));
-  Status status = Exec("PRAGMA schema_version");
-  const int mark = HeldReadMark(file_);
-  if (status.ok() && mark < 0)
-    status = Status(Code::kInternal, database_->path() + ": a read transaction without a read mark");
-  view_ = {};
-  view_frames_.clear();
-  view_pages_ = 0;
-  for (int attempt = 0; status.ok(); attempt++) {
-    WalIndexHeader before;
-    WalIndexHeader after;
-    if (attempt == 1000) {
-      status = Status(Code::kUnavailable, database_->path() + ": the wal-index does not settle");
-      break;
-    }
-    if (!Index(&before)) continue;
-    const auto* info = reinterpret_cast<const volatile WalCheckpointInfo*>(
-        static_cast<const volatile uint8_t*>(region0_) + kCheckpointInfoOffset);
-    const uint32_t backfilled = info->backfilled;
-    const uint32_t marked = mark >= 0 ? info->read_mark[mark] : 0;
-    std::atomic_thread_fence(std::memory_order_acquire);
-    if (!Index(&after) || before.wal_salts() != after.wal_salts()) continue;
-    // Marks 1…4 keep this WAL from being restarted and cannot be moved while held: the state is the commit at the mark.
-    // Mark 0 keeps the database file from being written: the state is the file, which is all that was backfilled. A
-    // restart may be under way then: between its two stores nBackfill is still that of the old WAL.
-    const uint32_t frame = mark > 0 ? marked : backfilled;
-    if (frame > before.max_frame) continue;
-    view_.salts = before.wal_salts();
-    view_.frame = frame;
-    view_changes_ = before.changes;
-    view_of_empty_wal_ = before.max_frame == 0;
-    if (frame == 0) break;
-    FrameHeader h;
-    if (!ReadFrameHeader(frame, &h).ok() || !BelongsTo(h, view_.salts) || !h.commit()) continue;
-    view_.checksum[0] = h.checksum[0];
-    view_.checksum[1] = h.checksum[1];
-    view_pages_ = h.pages_after;
-    break;
-  }
-  if (status.ok() && mark > 0) {
-    for (uint32_t i = 1; i <= view_.frame && status.ok(); i++) {
-      FrameHeader h;
-      status = ReadFrameHeader(i, &h);
-      if (status.ok()) view_frames_[h.page] = i;
-    }
-  }
-  if (status.ok() && view_pages_ == 0) {
-    // The size is in the header of page 1, which no WAL frame overrides here.
-    uint8_t head[100] = {};
-    const int rc = file_->pMethods->xRead(file_, head, sizeof head, 0);
-    if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ)
-      status = SqliteStatus(nullptr, rc, "read the header of", database_->path());
-    view_pages_ = LoadBig32(head + 28);
-    sqlite3_int64 size = 0;
-    file_->pMethods->xFileSize(file_, &size);
-    // https://sqlite.org/fileformat2.html 1.3.7: the in-header size counts only when both counters agree.
-    if (LoadBig32(head + 24) != LoadBig32(head + 92) || view_pages_ == 0)
-      view_pages_ = static_cast<uint32_t>(size / page_size_);
-    if (status.ok() && view_pages_ == 0)
-      status = Status(Code::kUnavailable, database_->path() + " is empty: there is nothing to replicate yet");
-  }
-  if (!status.ok()) EndView();
-  return status;
+  return view_.Begin();
 }
 
 void WalSource::EndView() {
-  OwnConnectionScope own;
-  (void)Exec("ROLLBACK");
-  view_frames_.clear();
-}
-
-Status WalSource::ReadView(uint32_t page, uint8_t* out) {
-  auto found = view_frames_.find(page);
-  if (found == view_frames_.end()) return ReadFilePage(page, out);
-  REPLICA_ASSIGN(size_t n, ReadAt(wal_.get(), out, page_size_,
-                                  FrameOffset(found->second, page_size_) + kFrameHeaderSize, database_->wal_path()));
-  if (n != page_size_) return {Code::kIo, database_->wal_path() + " became shorter under a read mark"};
-  return Ok();
+  view_.End();
 }
 
 }  // namespace replica

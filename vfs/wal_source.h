@@ -1,26 +1,29 @@
 // The leader's own view of a database: a real SQLite connection, plus reads of its WAL by position.
 //
-// Opened and used by the leader's thread only. The connection holds SHARED on the database file as any WAL connection
-// does, so the WAL is not deleted under it; it takes a read mark only during a view.
+// Opened and used by the leader's thread only. Its connection takes a read mark only during a view; with `guard` one is
+// held all the time (vfs/restart_guard.h).
 #ifndef LIBREPLICA_VFS_WAL_SOURCE_H_
 #define LIBREPLICA_VFS_WAL_SOURCE_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "uploader/source.h"
 #include "vfs/database.h"
-#include "vfs/sqlite_api.h"
+#include "vfs/database_view.h"
+#include "vfs/own_connection.h"
+#include "vfs/restart_guard.h"
 
 namespace replica {
 
 class WalSource : public Source {
  public:
-  // Opens the connection. kUnsupported when the database is not in WAL mode.
-  static Result<std::unique_ptr<WalSource>> Open(std::shared_ptr<Database> database);
-  ~WalSource() override;
+  // Opens the connection. kUnsupported when the database is not in WAL mode. `guard`: no process may restart the WAL
+  // past what is captured.
+  static Result<std::unique_ptr<WalSource>> Open(std::shared_ptr<Database> database, bool guard);
   WalSource(const WalSource&) = delete;
   WalSource& operator=(const WalSource&) = delete;
 
@@ -31,20 +34,19 @@ class WalSource : public Source {
   Status Relieve() override;
   void Release(const Batch& batch) override;
   Status ResetJournal(bool drop) override;
+  void LetGo() override;
   bool ReadBase(uint32_t page, uint64_t hash, uint8_t* out) override;
   bool ReadNewest(uint32_t page, uint64_t hash, uint8_t* out) override;
   Status ReadCurrent(uint32_t page, uint8_t* out) override;
   Status BeginView() override;
   void EndView() override;
   bool AtView() const override;
-  const WalPosition& view_position() const override { return view_; }
-  uint32_t view_pages() const override { return view_pages_; }
-  uint32_t view_changes() const override { return view_changes_; }
+  const WalPosition& view_position() const override { return view_.state().position; }
+  uint32_t view_pages() const override { return view_.pages(); }
+  uint32_t view_changes() const override { return view_.state().changes; }
   uint32_t page_size() const override { return page_size_; }
-  Status ReadView(uint32_t page, uint8_t* out) override;
+  Status ReadView(uint32_t page, uint8_t* out) override { return view_.Read(page, out); }
 
-  // A consistent copy of the wal-index header; false when there is none yet.
-  bool Index(WalIndexHeader* header);
   // The position as it is now.
   const WalPosition& position() const { return position_; }
 
@@ -55,27 +57,25 @@ class WalSource : public Source {
   // Frames read but not yet closed by a commit, and what belongs to the batch as a whole.
   struct Reading;
 
-  explicit WalSource(std::shared_ptr<Database> database);
-  Status OpenWalFile();
-  Status ReadFrameHeader(uint32_t frame, FrameHeader* header);
+  WalSource(std::shared_ptr<Database> database, std::unique_ptr<OwnConnection> connection);
   Status ReadJournals(Reading* reading);
   Status ReadJournal(const std::string& path, Reading* reading, bool* whole);
   // kUnavailable: the WAL was restarted meanwhile, look again.
   Status ReadLive(const WalIndexHeader& header, Reading* reading);
   Status AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* reading);
   bool EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* reading);
-  bool LeadsOn(const WalPosition& at, uint64_t gate, uint32_t gate_changes, uint32_t* start) const;
+  bool LeadsOn(const WalPosition& at, const WalSalts& salts, uint64_t gate, uint32_t gate_changes,
+               std::optional<uint32_t>* start) const;
+  uint32_t NotDurable() const;  // committed frames that only the WAL holds
   Status CheckChanges(uint32_t changes);
-  bool ReadFramePage(uint32_t frame, uint8_t* out);
-  Status ReadFilePage(uint32_t page, uint8_t* out);
-  Status Exec(const char* sql);
+  Status CheckUnfinished(const Reading& reading);
 
   const std::shared_ptr<Database> database_;
-  sqlite3* db_ = nullptr;
-  sqlite3_file* file_ = nullptr;  // of db_
-  const volatile void* region0_ = nullptr;
-  UniqueFd wal_;  // the -wal, which exists as long as db_ is open
-  uint32_t page_size_ = 0;
+  const std::unique_ptr<OwnConnection> connection_;
+  std::unique_ptr<RestartGuard> guard_;  // null without the option
+  uint64_t relieved_ = 0;                // packed: the end of the WAL at the last Relieve with a guard
+  const uint32_t page_size_;
+  bool reached_end_ = false;  // the last Collect read all that was committed when it began
 
   WalPosition position_;
   bool fresh_ = false;
@@ -87,7 +87,7 @@ class WalSource : public Source {
   WalSalts new_frames_salts_{};  // the WAL that both are of
   // Commits since the WAL of position_ began, against SQLite's own count: proof that no foreign commit was lost at the
   // restart. Checked once a WAL.
-  uint64_t life_ = 0;            // IndexLife, the same for as long as db_ is open
+  uint64_t life_ = 0;            // IndexLife, the same for as long as the connection is open
   bool anchored_ = false;        // the position is the start of whatever WAL comes next,
   uint32_t anchor_changes_ = 0;  // as long as SQLite has counted no commit beyond these
   bool lost_ = false;            // the check failed: a new position is needed
@@ -96,11 +96,7 @@ class WalSource : public Source {
   uint64_t commits_seen_ = 0;   // padding and empty repeats not counted
   uint64_t commit_frames_ = 0;  // all frames marked as commits
 
-  WalPosition view_;
-  uint32_t view_pages_ = 0;
-  uint32_t view_changes_ = 0;
-  bool view_of_empty_wal_ = false;
-  std::unordered_map<uint32_t, uint32_t> view_frames_;
+  DatabaseView view_;
 };
 
 }  // namespace replica

@@ -1,5 +1,6 @@
 """Processes without the extension: whatever they do between two looks of ours is noticed and healed by difference, never
 silently left out (Invariant NoSilentGap). Each case was once a silent divergence."""
+import os
 import subprocess
 import sys
 import time
@@ -22,9 +23,9 @@ class ForeignWriter(harness.TestCase):
     def make(self):
         self.plain("PRAGMA journal_mode=WAL", "CREATE TABLE t(x)", "CREATE TABLE u(x)")
 
-    def attach(self):
+    def attach(self, options="{}"):
         db = connect(self.path("app.db"))
-        one(db, "SELECT replica_attach(?)", self.url())
+        one(db, "SELECT replica_attach(?, ?)", self.url(), options)
         sync(db)
         return db
 
@@ -85,6 +86,50 @@ class ForeignWriter(harness.TestCase):
         txid = sync(db)
         self.plain("INSERT INTO t VALUES ('theirs')", "INSERT INTO t VALUES ('theirs too')")
         self.assertEqual(sync(db), txid + 2)
+        self.assert_equal(db)
+
+    def resyncs(self):
+        with open(self.path("app.db-replica", "events")) as events:
+            return events.read().count('"resync"')
+
+    def test_guard_keeps_every_commit_of_a_busy_foreign_writer(self):
+        """Plain processes commit as fast as they can, checkpointing and restarting the WAL as SQLite does."""
+        self.make()
+        db = self.attach('{"guard": true, "sync_interval_ms": 100}')
+        before = sync(db)
+        writers = [subprocess.Popen([sys.executable, "-c", """
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+c.execute("PRAGMA synchronous=NORMAL")
+for i in range(int(sys.argv[2])):
+    c.execute("INSERT INTO t VALUES (randomblob(2000))")
+    if i % 1000 == 999:
+        c.execute("PRAGMA wal_checkpoint(%s)" % sys.argv[3]).fetchall()
+""", self.path("app.db"), "6000", mode]) for mode in ("PASSIVE", "RESTART")]
+        largest = 0
+        while any(w.poll() is None for w in writers):
+            largest = max(largest, os.path.getsize(self.path("app.db-wal")))
+            time.sleep(0.01)
+        self.assertEqual([w.returncode for w in writers], [0, 0])
+        self.assertEqual(sync(db), before + 12000)
+        self.assertEqual(self.resyncs(), 0)
+        # 12,000 commits are some 100 MB of frames.
+        self.assertLess(largest, 80 << 20)
+        self.assert_equal(db)
+
+    def test_guard_over_many_quiet_restarts(self):
+        self.make()
+        db = self.attach('{"guard": true, "sync_interval_ms": 0}')
+        txid = sync(db)
+        for i in range(30):
+            self.plain("INSERT INTO t VALUES (%d)" % i, "PRAGMA wal_checkpoint(%s)" % ("PASSIVE", "FULL")[i % 2],
+                       "INSERT INTO u VALUES (%d)" % i)
+            if i % 3 == 0:
+                txid = sync(db)
+            if i % 5 == 0:
+                db.execute("INSERT INTO t VALUES ('ours')")
+        self.assertEqual(sync(db), 1 + 60 + 6)
+        self.assertEqual(self.resyncs(), 0)
         self.assert_equal(db)
 
 

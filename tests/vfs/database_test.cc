@@ -108,6 +108,17 @@ TEST_F(DatabaseTest, DurableNeverGoesBackBehindTheJournal) {
   EXPECT_EQ(control()->durable.load(), durable) << "the journal is of the later WAL";
 }
 
+// "No limit" once overflowed unless the copy began at frame 1: a large transaction behind an already captured one was an
+// error until the WAL restarted.
+TEST_F(DatabaseTest, Regression_JournalWithoutLimitFromTheMiddleOfTheWal) {
+  Exec("INSERT INTO t VALUES(1)");
+  database_->AdvanceDurable(PackPosition(Index().wal_salts(), Index().max_frame));
+  Exec("INSERT INTO t VALUES(randomblob(9000))");
+  const Status status = database_->JournalFrames(region_, UINT32_MAX);
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(control()->durable.load(), PackPosition(Index().wal_salts(), Index().max_frame));
+}
+
 TEST_F(DatabaseTest, ControlBlockOfAnEarlierBootIsReplaced) {
   control()->boot.store(1);
   control()->committed.store(77);

@@ -1,0 +1,142 @@
+#include "vfs/restart_guard.h"
+
+#include <algorithm>
+#include <ctime>
+#include <utility>
+
+namespace replica {
+namespace {
+
+constexpr size_t kMostSuccessions = 4096;
+constexpr int kTries = 1000;
+
+void Pause() {
+  struct timespec pause = {0, 50000};
+  nanosleep(&pause, nullptr);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<RestartGuard>> RestartGuard::Open(const std::shared_ptr<Database>& database) {
+  std::unique_ptr<RestartGuard> guard(new RestartGuard);
+  for (Hold& hold : guard->holds_) {
+    REPLICA_ASSIGN(hold.connection, OwnConnection::Open(database));
+    // A writer in our way is asked again later, not waited for.
+    REPLICA_TRY(hold.connection->Exec("PRAGMA busy_timeout=0"));
+  }
+  REPLICA_ASSIGN(guard->checkpointer_, OwnConnection::Open(database));
+  return guard;
+}
+
+Status RestartGuard::Renew() {
+  Hold& idle = holds_[1 - newest_];
+  if (idle.held) return Ok();
+  REPLICA_TRY(idle.connection->BeginRead(&idle.state));
+  idle.held = true;
+  newest_ = 1 - newest_;
+  return Ok();
+}
+
+void RestartGuard::Note(const Succession& succession) {
+  if (!successions_.empty() && successions_.back().position == succession.position) successions_.pop_back();
+  if (successions_.size() >= kMostSuccessions) successions_.erase(successions_.begin());
+  successions_.push_back(succession);
+}
+
+void RestartGuard::End(Hold* hold) {
+  if (!hold->held) return;
+  const WalPosition& at = hold->state.position;
+  WalIndexHeader header;
+  if (hold->state.mark == 0 && hold->connection->Index(&header) && header.wal_salts() != at.salts)
+    Note({PackPosition(at.salts, at.frame), header.wal_salts(), std::nullopt});
+  hold->connection->EndRead();
+  hold->held = false;
+}
+
+bool RestartGuard::InTheWay() const {
+  const Hold& newest = holds_[newest_];
+  WalIndexHeader header;
+  if (!newest.held || holds_[1 - newest_].held || !newest.connection->Index(&header)) return true;
+  if (header.wal_salts() != newest.state.position.salts || header.max_frame != newest.state.position.frame) return true;
+  return newest.state.mark > 0 && newest.connection->Backfilled() >= header.max_frame;
+}
+
+void RestartGuard::Passed() {
+  End(&holds_[1 - newest_]);
+}
+
+void RestartGuard::Drop() {
+  for (Hold& hold : holds_) End(&hold);
+  successions_.clear();
+}
+
+bool RestartGuard::Follows(const WalPosition& at, const WalSalts& salts, std::optional<uint32_t>* start) const {
+  start->reset();
+  uint64_t position = PackPosition(at.salts, at.frame);
+  for (size_t step = 0; step <= kMostSuccessions; step++) {
+    for (const Hold& hold : holds_)
+      if (hold.held && hold.state.mark == 0 &&
+          PackPosition(hold.state.position.salts, hold.state.position.frame) == position)
+        return true;
+    auto found = std::find_if(successions_.rbegin(), successions_.rend(),
+                              [&](const Succession& s) { return s.position == position; });
+    if (found == successions_.rend()) return false;
+    if (found->changes.has_value()) {
+      *start = found->changes;
+      return true;
+    }
+    if (found->next == salts) return true;
+    position = PackPosition(found->next, 0);  // a WAL without a commit in between
+  }
+  return false;
+}
+
+void RestartGuard::StepAside() {
+  const Hold& newest = holds_[newest_];
+  if (!newest.held || newest.state.mark == 0 || holds_[1 - newest_].held) return;
+  // With all of it in the database file, the next read transaction takes mark 0 and is in nobody's way.
+  if (checkpointer_->Checkpoint() != SQLITE_BUSY) return;
+  WalIndexHeader header;
+  if (!checkpointer_->Index(&header) || header.wal_salts() != newest.state.position.salts ||
+      header.max_frame != newest.state.position.frame)
+    return;
+  End(&holds_[newest_]);
+  Note({PackPosition(header.wal_salts(), header.max_frame), {}, header.changes});
+  WalIndexHeader now = header;
+  for (int i = 0; i < kTries && now.max_frame == header.max_frame && now.wal_salts() == header.wal_salts(); i++) {
+    Pause();
+    if (!checkpointer_->Index(&now)) break;
+  }
+  (void)Renew();  // without it the next look renews
+}
+
+Status RestartGuard::Shorten(const std::function<Status()>& capture) {
+  WalIndexHeader header;
+  if (!checkpointer_->Index(&header)) return Ok();
+  if (header.max_frame < shortened_at_) shortened_at_ = 0;
+  if (header.max_frame < shortened_at_ + kManyFrames) return Ok();
+  Hold& newest = holds_[newest_];
+  Hold& idle = holds_[1 - newest_];
+  if (!newest.held || idle.held) return Ok();
+  // Most of the copying and its fsync before the lock is taken.
+  (void)checkpointer_->Checkpoint();
+  // Busy writers leave short gaps, which SQLite's own busy handler would sleep through.
+  bool locked = false;
+  for (int i = 0; i < kTries && !(locked = idle.connection->TryExec("BEGIN IMMEDIATE") == SQLITE_OK); i++) Pause();
+  if (!locked) return Ok();
+  // From here on nothing is committed and nobody restarts the WAL: restarting takes the write lock.
+  Status status = capture();
+  if (status.ok()) {
+    End(&newest);
+    // A writer that has just committed may be at a checkpoint of its own.
+    for (int i = 0; i < kTries && checkpointer_->Checkpoint() == SQLITE_BUSY; i++) Pause();
+    // Finds all of it in the database file and takes mark 0, unless a reader stood in the way of the checkpoint.
+    status = newest.connection->BeginRead(&newest.state);
+    newest.held = status.ok();
+    shortened_at_ = header.max_frame;
+  }
+  idle.connection->EndRead();
+  return status;
+}
+
+}  // namespace replica
