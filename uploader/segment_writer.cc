@@ -70,7 +70,7 @@ Status SegmentWriter::Add(uint32_t page, uint64_t txid, const uint8_t* data, con
   const auto* bytes = reinterpret_cast<const char*>(data);
   const bool same_page = !segment_.versions.empty() && segment_.versions.back().page == page;
   bool has_base = false;
-  if (block_.size() + size > std::max<uint64_t>(kBlockTarget, size) && !block_.empty()) {
+  if (block_.size() + size > std::max<uint64_t>(options_.block, size) && !block_.empty()) {
     // A page whose versions go on in the next block has the last one written as its base there.
     if (same_page) carry_.assign(block_, block_.size() - size, size);
     REPLICA_TRY(CloseBlock());

@@ -30,7 +30,8 @@ class SegmentWriter {
  public:
   struct Options {
     int level = 3;
-    bool durable = false;  // fsync file and folder in Finish
+    uint64_t block = kBlockTarget;  // raw bytes a block gathers before it is closed
+    bool durable = false;           // fsync file and folder in Finish
   };
 
   // The file is written as "<path>.tmp" and renamed to `path` by Finish.
