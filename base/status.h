@@ -81,6 +81,7 @@ class [[nodiscard]] Result {
 #define REPLICA_CONCAT_(a, b) a##b
 #define REPLICA_CONCAT(a, b) REPLICA_CONCAT_(a, b)
 
+// NOLINTBEGIN(bugprone-macro-parentheses): declarations take none
 // REPLICA_TRY(Function()): goes on, or returns the error.
 #define REPLICA_TRY(expr) REPLICA_TRY_(expr, REPLICA_CONCAT(try_status_, __COUNTER__))
 #define REPLICA_TRY_(expr, name)     \
@@ -94,7 +95,8 @@ class [[nodiscard]] Result {
 #define REPLICA_ASSIGN_(decl, name, ...) \
   auto name = (__VA_ARGS__);             \
   if (!name.ok()) return name.status();  \
-  decl = std::move(*name)  // NOLINT(bugprone-macro-parentheses): a declaration
+  decl = std::move(*name)
+// NOLINTEND(bugprone-macro-parentheses)
 
 }  // namespace replica
 

@@ -2,8 +2,8 @@
 
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <new>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <variant>
 #include <vector>

@@ -68,7 +68,7 @@ Result<Mapping> MappingOf(const volatile void* address) {
 Status StoreReadOnly(ShmLockMethod* slot, ShmLockMethod value) {
   REPLICA_ASSIGN(Mapping mapping, MappingOf(slot));
   const auto size = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  auto* page = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(slot) & ~(size - 1));
+  void* page = reinterpret_cast<char*>(slot) - (reinterpret_cast<uintptr_t>(slot) & (size - 1));
   const bool writable = (mapping.protection & PROT_WRITE) != 0;
   // Code on the same page must stay executable meanwhile, and memory that is both is refused on hardened systems.
   if (!writable && (mapping.protection & PROT_EXEC) != 0)

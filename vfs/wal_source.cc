@@ -46,7 +46,7 @@ WalSource::WalSource(std::shared_ptr<Database> database, std::unique_ptr<OwnConn
       life_(IndexLife(database_->path())),
       view_(connection_.get()) {}
 
-Result<std::unique_ptr<WalSource>> WalSource::Open(std::shared_ptr<Database> database, bool guard) {
+Result<std::unique_ptr<WalSource>> WalSource::Open(const std::shared_ptr<Database>& database, bool guard) {
   REPLICA_ASSIGN(auto connection, OwnConnection::Open(database));
   std::unique_ptr<WalSource> source(new WalSource(database, std::move(connection)));
   if (guard) {

@@ -23,7 +23,7 @@ class WalSource : public Source {
  public:
   // Opens the connection. kUnsupported when the database is not in WAL mode. `guard`: no process may restart the WAL
   // past what is captured.
-  static Result<std::unique_ptr<WalSource>> Open(std::shared_ptr<Database> database, bool guard);
+  static Result<std::unique_ptr<WalSource>> Open(const std::shared_ptr<Database>& database, bool guard);
   WalSource(const WalSource&) = delete;
   WalSource& operator=(const WalSource&) = delete;
 

@@ -108,8 +108,8 @@ TEST_F(DatabaseTest, DurableNeverGoesBackBehindTheJournal) {
   EXPECT_EQ(control()->durable.load(), durable) << "the journal is of the later WAL";
 }
 
-// "No limit" once overflowed unless the copy began at frame 1: a large transaction behind an already captured one was an
-// error until the WAL restarted.
+// "No limit" once overflowed unless the copy began at frame 1: a large transaction behind an already captured one was
+// an error until the WAL restarted.
 TEST_F(DatabaseTest, Regression_JournalWithoutLimitFromTheMiddleOfTheWal) {
   Exec("INSERT INTO t VALUES(1)");
   database_->AdvanceDurable(PackPosition(Index().wal_salts(), Index().max_frame));
