@@ -97,17 +97,17 @@ class S3:
     def __init__(self, endpoint=S3_ENDPOINT):
         self.host = endpoint.split("://")[1]
 
-    def request(self, method, path, body=b"", query=""):
+    def request(self, method, path, body=b"", query="", service="s3"):
         now = datetime.datetime.utcnow()
         stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
         payload = hashlib.sha256(body).hexdigest()
         canonical = "\n".join([method, urllib.parse.quote(path), query, "host:" + self.host,
                                "x-amz-content-sha256:" + payload, "x-amz-date:" + stamp, "",
                                "host;x-amz-content-sha256;x-amz-date", payload])
-        scope = day + "/us-east-1/s3/aws4_request"
+        scope = "%s/us-east-1/%s/aws4_request" % (day, service)
         text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
         key = ("AWS4" + SECRET_KEY).encode()
-        for part in (day, "us-east-1", "s3", "aws4_request"):
+        for part in (day, "us-east-1", service, "aws4_request"):
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
         signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
         headers = {"x-amz-content-sha256": payload, "x-amz-date": stamp, "Authorization":
@@ -119,6 +119,19 @@ class S3:
         data = answer.read()
         connection.close()
         return answer.status, data
+
+    def session(self):
+        """Temporary credentials from the server's token service: access key, secret key, session token."""
+        import xml.etree.ElementTree as tree
+        policy = {"Version": "2012-10-17",
+                  "Statement": [{"Effect": "Allow", "Action": ["sts:GetSessionToken", "s3:*"], "Resource": ["*"]}]}
+        code, data = self.request("POST", "/", ("Action=PutUserPolicy&PolicyDocument=%s&PolicyName=sts&UserName=test" %
+                                                urllib.parse.quote(json.dumps(policy), safe="")).encode(), service="iam")
+        assert code == 200, (code, data)
+        code, data = self.request("POST", "/", b"Action=GetSessionToken&DurationSeconds=900", service="sts")
+        assert code == 200, (code, data)
+        found = {node.tag: node.text for node in tree.fromstring(data).iter()}
+        return found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]
 
     def make_bucket(self, name):
         code, data = self.request("PUT", "/" + name)

@@ -68,6 +68,7 @@ ceph --connect-timeout 30 osd new "$osd" >"$dir/log/osdnew.out"
 ceph-osd -i 0 --mkfs --osd-uuid "$osd" >"$dir/log/mkfs.out" 2>&1
 start osd ceph-osd -i 0 -f
 timeout 60 radosgw-admin user create --uid=test --display-name=test --access-key="$access" --secret-key="$secret" \
+  --caps="user-policy=*" \
   >"$dir/log/user.out" 2>&1
 # shellcheck disable=SC2086
 start rgw radosgw -n client.rgw.a -f ${S3_RGW_ARGS:-}
