@@ -53,9 +53,9 @@ def status(connection, schema="main"):
     return ask(connection, "SELECT replica_status(?)", schema)
 
 
-def image(connection):
+def image(connection, schema="main"):
     """The database as this connection sees it, page by page."""
-    return connection.serialize()
+    return connection.serialize(name=schema)
 
 
 def digest(data):

@@ -1,5 +1,6 @@
-"""Invariant_Consistent, Invariant_NoCommitLost: a mixed workload on the file store; restores to latest and to TXIDs at
-random equal the database as it was at that commit, page by page."""
+"""Invariant_Consistent, Invariant_NoCommitLost: a mixed workload on both stores; restores to latest and to TXIDs at random
+equal the database as it was at that commit, page by page."""
+import json
 import os
 import random
 
@@ -10,15 +11,16 @@ from harness import connect, image, one, sync
 class Recorder:
     """Keeps the image of the database after each commit, by TXID."""
 
-    def __init__(self, connection, txid):
+    def __init__(self, connection, txid, schema="main"):
         self.connection = connection
+        self.schema = schema
         self.txid = txid
-        self.images = {txid: image(connection)}
+        self.images = {txid: image(connection, schema)}
 
     def commit(self, sql=None, *arguments):
         if sql:
             self.connection.execute(sql, arguments)
-        now = image(self.connection)
+        now = image(self.connection, self.schema)
         if now == self.images[self.txid]:
             return  # a commit that changes nothing is not numbered
         self.txid += 1
@@ -26,7 +28,7 @@ class Recorder:
 
 
 class Workload(harness.TestCase):
-    def run_workload(self, page_size, auto_vacuum, seed, steps=120, url=None, environment=None):
+    def run_workload(self, page_size, auto_vacuum, seed, steps=120, url=None, environment=None, **options):
         rng = random.Random(seed)
         path = self.path("app-%d-%d-%d.db" % (page_size, auto_vacuum, seed))
         url = url or self.url("replica-%d-%d-%d" % (page_size, auto_vacuum, seed))
@@ -37,7 +39,7 @@ class Workload(harness.TestCase):
         db.execute("PRAGMA wal_autocheckpoint=%d" % rng.choice([10, 100, 1000]))
         db.execute("PRAGMA synchronous=NORMAL")
         db.execute("VACUUM")
-        one(db, "SELECT replica_attach(?, ?)", url, '{"sync_interval_ms": 20}')
+        one(db, "SELECT replica_attach(?, ?)", url, json.dumps({"sync_interval_ms": 20, **options}))
         base = sync(db)
         rec = Recorder(db, base)
         rec.commit("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b BLOB)")
@@ -117,6 +119,63 @@ class Workload(harness.TestCase):
         for seed in range(int(os.environ.get("REPLICA_TEST_SEEDS", "3"))):
             with self.subTest(seed=seed):
                 self.run_workload(4096, seed % 3, 1000 + seed)
+
+    def test_Invariant_Consistent_on_s3(self):
+        harness.S3().make_bucket("workload")
+        for page_size, auto_vacuum in ((512, 0), (1024, 1), (4096, 2), (16384, 0), (65536, 1)):
+            with self.subTest(page_size=page_size):
+                self.run_workload(page_size, auto_vacuum, 2000 + page_size, steps=60,
+                                  url="s3://workload/%s/%d" % (os.path.basename(self.folder), page_size),
+                                  environment=harness.s3_environment(), endpoint=harness.S3_ENDPOINT,
+                                  access_key_id=harness.ACCESS_KEY, secret_access_key=harness.SECRET_KEY)
+
+    def test_Invariant_Consistent_attached_databases(self):
+        rng = random.Random(7)
+        db = connect(self.path("app.db"))
+        db.execute("ATTACH ? AS other", (self.path("other.db"),))
+        urls = {}
+        for schema in ("main", "other"):
+            db.execute("PRAGMA %s.journal_mode=WAL" % schema)
+            db.execute("CREATE TABLE %s.t_%s(a, b)" % (schema, schema))
+            urls[schema] = self.url(schema)
+            one(db, "SELECT replica_attach(?, ?)", urls[schema], json.dumps({"schema": schema, "sync_interval_ms": 20}))
+        recorders = {schema: Recorder(db, sync(db, schema), schema) for schema in urls}
+        for step in range(80):
+            touched = rng.choice([("main",), ("other",), ("main", "other")])
+            db.execute("BEGIN")
+            for schema in touched:
+                for _ in range(rng.choice([1, 3, 60])):
+                    db.execute("INSERT INTO t_%s VALUES (?, randomblob(700))" % schema, (step,))
+            if step % 5 == 4:
+                db.execute("ROLLBACK")
+            else:
+                db.execute("COMMIT")
+            if step % 9 == 0:
+                db.execute("PRAGMA %s.wal_checkpoint(TRUNCATE)" % rng.choice(["main", "other"]))
+            for recorder in recorders.values():
+                recorder.commit()
+        for schema, recorder in recorders.items():
+            self.assertEqual(sync(db, schema), recorder.txid)
+            self.assertTrue(harness.ask(db, "SELECT replica_verify(?, 'full')", schema)["ok"])
+            for txid in ["latest"] + rng.sample(sorted(recorder.images), 6):
+                expected = recorder.images[recorder.txid if txid == "latest" else txid]
+                self.assert_restores(urls[schema], txid, expected, 4096)
+
+    def test_Invariant_Consistent_down_to_one_page(self):
+        db = connect(self.path("app.db"))
+        db.execute("PRAGMA page_size=512")
+        db.execute("VACUUM")
+        one(db, "SELECT replica_attach(?, '{\"sync_interval_ms\": 0}')", self.url())
+        rec = Recorder(db, sync(db))
+        self.assertEqual(len(rec.images[rec.txid]), 512)
+        for _ in range(4):
+            rec.commit("CREATE TABLE t AS SELECT randomblob(20000) AS x")
+            rec.commit("DROP TABLE t")
+            rec.commit("VACUUM")
+            self.assertEqual(len(rec.images[rec.txid]), 512)
+        self.assertEqual(sync(db), rec.txid)
+        for txid, expected in rec.images.items():
+            self.assert_restores(self.url(), txid, expected, 512)
 
 
 if __name__ == "__main__":
