@@ -5,8 +5,7 @@
 **
 **     sqlite3_auto_extension((void (*)(void))sqlite3_replica_init);
 **
-** once, before connections are opened. Everything else is SQL (docs/sql.md) and the environment
-*(docs/configuration.md).
+** once. Everything else is SQL (docs/sql.md) and the environment (docs/configuration.md).
 */
 #ifndef LIBREPLICA_REPLICA_H
 #define LIBREPLICA_REPLICA_H
@@ -26,15 +25,13 @@ extern "C" {
 struct sqlite3_api_routines;
 
 /*
-** The extension's entry point, called by SQLite for each connection. Registers the SQL functions on `db`, puts the shim
-** under every database file that is opened from now on and under those that `db` has open, and starts replication as
-*the
-** environment says. Stays loaded for the life of the process.
+** The extension's entry point, called by SQLite for each connection. Registers the SQL functions on `db`, sees every
+** database file that is opened from now on or is open already (docs/architecture.md, "Shim"), and starts replication
+** as the environment says. Stays loaded for the life of the process.
 **
 ** Fails, with the missing settings by name in *error_message (free with sqlite3_free), when a replica is required
 ** (REPLICA_REQUIRED=1, or a production environment) and not configured; and when the host's SQLite is older than 3.40
-*or
-** built single-threaded. Thread-safe.
+** or built single-threaded. Thread-safe.
 */
 REPLICA_API int sqlite3_replica_init(sqlite3* db, char** error_message, const struct sqlite3_api_routines* api);
 

@@ -58,38 +58,6 @@ class Configuration(harness.TestCase):
         out = self.shell(":memory:", "ATTACH '%s' AS a;" % self.path("a.db"), "SELECT x FROM a.t;", environment=environment)
         self.assertEqual(out, "kept")
 
-    def test_c_host_links_the_static_library(self):
-        if os.environ.get("REPLICA_TEST_SANITIZED"):
-            self.skipTest("the host program is built without the sanitizer's flags")
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        source = self.path("host.c")
-        with open(source, "w") as file:
-            file.write("""
-#include <stdio.h>
-#include "replica.h"
-int main(int argc, char **argv) {
-  sqlite3 *db;
-  sqlite3_auto_extension((void (*)(void))sqlite3_replica_init);
-  if (sqlite3_open(argv[1], &db)) { fprintf(stderr, "%s\\n", sqlite3_errmsg(db)); return 1; }
-  if (sqlite3_exec(db, "PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES(7)", 0, 0, 0)) return 2;
-  sqlite3_close(db);
-  printf("%s\\n", replica_version_string());
-  return 0;
-}
-""")
-        libraries = ["-lsqlite3", "-lcurl", "-lcrypto", "-lzstd", "-lpugixml", "-lstdc++", "-lpthread", "-lm"]
-        subprocess.run(["cc", source, "-I", os.path.join(root, "ext"), os.environ["REPLICA_TEST_STATIC"], "-o",
-                        self.path("host")] + libraries, check=True)
-        done = subprocess.run([self.path("host"), self.path("c.db")], env=clean_environment(REPLICA_URL=self.url()),
-                              capture_output=True, text=True, timeout=60)
-        self.assertEqual((done.returncode, done.stdout), (0, "0.1.0\n"), done.stderr)
-        report = harness.restore(self.url("replica/c.db"), self.path("r.db"))
-        self.assertEqual(sqlite3.connect(self.path("r.db")).execute("SELECT x FROM t").fetchall(), [(7,)], report)
-        done = subprocess.run([self.path("host"), self.path("d.db")], env=clean_environment(RAILS_ENV="production"),
-                              capture_output=True, text=True, timeout=60)
-        self.assertEqual(done.returncode, 1, "the application stops at start")
-        self.assertIn("REPLICA_URL", done.stderr)
-
 
 if __name__ == "__main__":
     harness.main()
