@@ -48,6 +48,12 @@ struct ControlBlock {
   std::atomic<uint32_t> gate_changes;           // iChange there; stored before gate_position
   std::atomic<uint32_t> gates;                  // restarts that passed, whether guarded or not; stored before both
   std::atomic<uint32_t> commit_wakes;           // times a commit woke the leader
+  // The first commit seen in the WAL that is there now, and the gate before it: proof that this WAL follows that gate,
+  // which outlives a crash (a recovery of the wal-index restarts iChange). begin_gate is cleared first and stored last.
+  std::atomic<uint64_t> begin_gate;          // gate_position then; 0: not known, or being written
+  std::atomic<uint32_t> begin_gate_changes;  // gate_changes then
+  std::atomic<uint32_t> begin_changes;       // iChange at the commit
+  std::atomic<uint64_t> begin_position;      // packed position of the commit
 
   // --- what the tap reads: written by the leader.
   alignas(64) std::atomic<uint32_t> active;  // 1: a position is known, so the restart gate must let no frame die

@@ -51,6 +51,8 @@ void Engine::Run() {
     if (attached_) {
       Status status = Stream();
       if (!status.ok()) {
+        // Nothing is captured for a while, so nothing may be held.
+        if (status.code() != Code::kUnavailable) source_->LetGo();
         SetError(status);
         Backoff(status, &capture_attempts_, &attempt_at_);
       } else {
@@ -59,7 +61,7 @@ void Engine::Run() {
     } else if (clock_.SteadyMicros() >= attempt_at_) {
       Status status = Attach();
       if (status.ok()) {
-        ClearError();
+        if (!fenced_) ClearError();
         attach_attempts_ = 0;
       } else {
         SetError(status);

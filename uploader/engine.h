@@ -80,7 +80,9 @@ class Engine {
   Status AttachReplica(bool known, bool table_valid);
   Status AdoptHead(const Id& generation, const ReplicaHead& head, bool known, bool table_valid);
   Status RebuildTable(const Id& generation);
-  Status NewGeneration();
+  Status Claim();
+  // `rightful`: the URL holds this database's history already.
+  Status NewGeneration(bool rightful);
   Status ProbeFencing(const Id& generation);
   Status LoadSpool();
   void Activate();

@@ -1,4 +1,6 @@
 // Attach: where capture begins is decided by what can be proved (docs/architecture.md, "Attach").
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "base/fs.h"
@@ -13,6 +15,7 @@ constexpr uint64_t kLeastSpool = 256ULL << 20;  // bytes
 }  // namespace
 
 Status Engine::Attach() {
+  source_->LetGo();  // what follows may wait for the network
   control_->active.store(0);
   queue_.clear();
   attach_++;
@@ -29,10 +32,11 @@ Status Engine::Attach() {
   if (known && state_.fenced && !options_.takeover) {
     fenced_ = attached_ = true;
     PublishPosition();
-    SetError(Status(Code::kConflict,
-                    store_->url() +
-                        " has another writer since this database last uploaded; nothing is uploaded. If this "
-                        "database is the one to keep, attach it with the option \"takeover\": true"));
+    SetError(Status(
+        Code::kConflict,
+        store_->url() +
+            " has another writer since this database last uploaded; nothing is uploaded. If this "
+            "database is the one to keep, attach it with the option \"takeover\": true (REPLICA_TAKEOVER=true)"));
     return Ok();
   }
   const bool same_folder = known && state_.folder_identity == state_file_.FolderIdentity();
@@ -129,13 +133,13 @@ Status Engine::LoadSpool() {
 
 Status Engine::AttachReplica(bool known, bool table_valid) {
   REPLICA_ASSIGN(auto generations, ListGenerations(store_.get()));
-  if (generations.empty()) return NewGeneration();
+  if (generations.empty()) return NewGeneration(false);
   Id generation = generations.back();
   if (known && std::find(generations.begin(), generations.end(), state_.generation) != generations.end())
     generation = state_.generation;
   REPLICA_ASSIGN(ReplicaHead head, ReadHead(store_.get(), generation));
   // Begun and never finished: nothing is restorable from it, so nothing is lost beside it.
-  if (!head.any) return NewGeneration();
+  if (!head.any) return NewGeneration(false);
   return AdoptHead(generation, head, known, table_valid);
 }
 
@@ -160,7 +164,7 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
                                    ", TXID " + std::to_string(head.txid) + " of " + FormatTime(t.created) +
                                    "), or of this one before its replica folder was lost; nothing was written. Use "
                                    "another prefix, restore that history, or continue it with this database's "
-                                   "content by the option \"takeover\": true"};
+                                   "content by the option \"takeover\": true (REPLICA_TAKEOVER=true)"};
     if (equal) {
       table_ = std::move(scanned);
       table_valid = true;
@@ -172,7 +176,7 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
   }
   if (!same_size) {
     events_.Add("generation", "the replica's page size is another: a new generation begins");
-    return NewGeneration();
+    return NewGeneration(true);
   }
   if (!table_valid) REPLICA_TRY(RebuildTable(generation));
   if (!lineage || state_.fenced || state_.restored) state_.writer = RandomNumber();
@@ -235,7 +239,27 @@ Status Engine::ProbeFencing(const Id& generation) {
               "accept that with the option \"fencing\": false"};
 }
 
-Status Engine::NewGeneration() {
+// Two databases that find the same URL empty at the same time must not both begin there. The claim names a replica
+// folder, which a crash between the claim and the first state does not change.
+Status Engine::Claim() {
+  char host[256] = {};
+  (void)::gethostname(host, sizeof host - 1);
+  const std::string mine = Hex16(state_file_.FolderIdentity()) + " " + place_.database + " on " + host + "\n";
+  const bool may_replace = options_.takeover || !options_.fencing;
+  Status status = store_->Put(kClaimKey, ObjectBody::FromBytes(mine), !may_replace);
+  if (status.code() != Code::kExists) return status;
+  REPLICA_ASSIGN(std::string theirs, store_->Get(kClaimKey, 0, kClaimLimit));
+  if (theirs.substr(0, 16) == mine.substr(0, 16)) return Ok();
+  for (char& c : theirs)
+    if (static_cast<unsigned char>(c) < ' ') c = ' ';
+  return {Code::kConflict, store_->url() + " is claimed by another database (" +
+                               (theirs.size() > 17 ? theirs.substr(17) : theirs) +
+                               "); nothing was written. Use another prefix, or, if that database is gone, attach with "
+                               "the option \"takeover\": true (REPLICA_TAKEOVER=true)"};
+}
+
+Status Engine::NewGeneration(bool rightful) {
+  if (!rightful) REPLICA_TRY(Claim());
   const Id generation = NewGenerationId(clock_.WallMicros());
   REPLICA_TRY(ProbeFencing(generation));
   EngineState fresh;

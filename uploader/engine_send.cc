@@ -73,10 +73,10 @@ void Engine::LogDone(const Status& result) {
       (void)Save({});
       control_->active.store(0);
       events_.Add("fenced", key + " was written by another writer");
-      SetError(
-          Status(Code::kConflict,
-                 key + " was written by another process or machine with this database's history; this one stopped "
-                       "uploading. If this database is the one to keep, attach it with the option \"takeover\": true"));
+      SetError(Status(Code::kConflict,
+                      key + " was written by another process or machine with this database's history; this one stopped "
+                            "uploading. If this database is the one to keep, attach it with the option \"takeover\": "
+                            "true (REPLICA_TAKEOVER=true)"));
       SetState();
       return;
     }

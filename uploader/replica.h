@@ -20,6 +20,9 @@
 
 namespace replica {
 
+// Which replica folder began the first generation at a URL; text, for people.
+constexpr char kClaimKey[] = "claim";
+constexpr uint64_t kClaimLimit = 4096;
 std::string GenerationPrefix(const Id& generation);
 std::string LogKey(const Id& generation, uint64_t sequence);
 std::string SnapshotKey(const Id& generation, uint64_t txid);

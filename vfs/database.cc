@@ -16,6 +16,7 @@ namespace {
 constexpr uint64_t kChunkMagic = 0x314b48434a524c52;  // "RLRJCHK1"
 constexpr char kJournalPrefix[] = "journal-";
 constexpr size_t kCopyBytes = 1 << 20;
+constexpr off_t kUsersByte = 3;  // of `lock`
 
 Status SetLock(int fd, short type, off_t start, const std::string& path) {
   struct flock lock {};
@@ -185,6 +186,48 @@ void Database::PassGate(const volatile void* region0) noexcept {
   c->gate_position.store(end, std::memory_order_release);
 }
 
+void Database::AddUser() {
+  MutexLock lock(gate_);
+  if (users_++ != 0) return;
+  const std::string path = folder_ + "/lock";
+  struct flock alone {};
+  alone.l_type = F_WRLCK;
+  alone.l_whence = SEEK_SET;
+  alone.l_start = kUsersByte;
+  alone.l_len = 1;
+  if (::fcntl(gate_fd_.get(), F_OFD_SETLK, &alone) == 0) control_->gate_life.store(0, std::memory_order_release);
+  // Waits at most for another process that is at these two lines.
+  (void)SetLock(gate_fd_.get(), F_RDLCK, kUsersByte, path);
+}
+
+void Database::RemoveUser() {
+  MutexLock lock(gate_);
+  if (--users_ == 0) (void)SetLock(gate_fd_.get(), F_UNLCK, kUsersByte, folder_ + "/lock");
+}
+
+void Database::BeginWal(uint64_t position, uint32_t changes) noexcept {
+  ControlBlock* c = control_;
+  c->begin_gate.store(0, std::memory_order_relaxed);
+  uint32_t gate_changes = 0;
+  const uint64_t gate = LastGate(IndexLife(path_), &gate_changes);
+  c->begin_gate_changes.store(gate_changes, std::memory_order_release);
+  c->begin_changes.store(changes, std::memory_order_release);
+  c->begin_position.store(position, std::memory_order_release);
+  c->begin_gate.store(gate, std::memory_order_release);
+}
+
+Database::WalBegin Database::Begin() const {
+  const ControlBlock* c = control_;
+  WalBegin begin;
+  begin.gate = c->begin_gate.load(std::memory_order_acquire);
+  begin.gate_changes = c->begin_gate_changes.load(std::memory_order_acquire);
+  begin.changes = c->begin_changes.load(std::memory_order_acquire);
+  begin.position = c->begin_position.load(std::memory_order_acquire);
+  // As in LastGate.
+  if (c->begin_gate.load(std::memory_order_acquire) != begin.gate) return {};
+  return begin;
+}
+
 uint64_t Database::LastGate(uint64_t life, uint32_t* changes) const {
   const ControlBlock* c = control_;
   const uint64_t position = c->gate_position.load(std::memory_order_acquire);
@@ -246,8 +289,10 @@ Status Database::JournalFrames(const volatile void* region0, uint32_t most) {
   MutexLock lock(gate_);
   REPLICA_TRY(LockGateFile());
   WalIndexHeader header;
-  Status status;
-  if (ReadWalIndexHeader(region0, &header) && header.max_frame != 0) {
+  Status status(Code::kUnavailable, path_ + ": the wal-index does not settle");
+  for (int attempt = 0; attempt < 1000 && !status.ok(); attempt++)
+    if (ReadWalIndexHeader(region0, &header)) status = Ok();
+  if (status.ok() && header.max_frame != 0) {
     const uint64_t end = PackPosition(header.wal_salts(), header.max_frame);
     const uint64_t durable = control_->durable.load();
     const bool same = durable >> 32 == end >> 32;

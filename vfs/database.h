@@ -63,7 +63,9 @@ class Database {
     const uint64_t position = uint64_t{__builtin_bswap32(words[8])} << 32 | max_frame;
     ControlBlock* c = control_;
     // Unmoved: rollback or empty transaction. Frame 0: the WAL was restarted and nothing is committed in it yet.
-    if (position == c->committed.load(std::memory_order_relaxed) || max_frame == 0) return;
+    const uint64_t before = c->committed.load(std::memory_order_relaxed);
+    if (position == before || max_frame == 0) return;
+    if (position >> 32 != before >> 32) BeginWal(position, words[2]);
     timespec now{};
     clock_gettime(CLOCK_REALTIME, &now);
     const uint32_t slot = c->time_next.load(std::memory_order_relaxed);
@@ -83,6 +85,15 @@ class Database {
   // The last gate passed in the wal-index life `life`: where the WAL ended, and SQLite's count of commits there. 0 when
   // there was none, or when one is passing just now. Lock-free against PassGate.
   uint64_t LastGate(uint64_t life, uint32_t* changes) const;
+
+  // What the first commit seen in the WAL that is there now proved: that this WAL follows the gate `gate`.
+  struct WalBegin {
+    uint64_t gate = 0;          // packed position where the WAL before ended; 0: nothing is known
+    uint32_t gate_changes = 0;  // SQLite's count of commits there
+    uint64_t position = 0;      // packed, of the commit
+    uint32_t changes = 0;       // SQLite's count of commits at it
+  };
+  WalBegin Begin() const;
 
   // The restart gate. Called while no other connection can write or restart the WAL (the caller holds the write lock,
   // or the whole file), before frames may die. Afterwards every committed frame is in the journal, the spool or the
@@ -104,6 +115,12 @@ class Database {
   // A new leader's first step: appends go behind what earlier leaders left, `durable` starts anew.
   Status ResetJournal(uint64_t durable, bool drop) EXCLUDES(gate_);
 
+  // A connection of this process begins or ends to use the wal-index. While any process's does, the index is not
+  // rebuilt, so SQLite's count of commits runs on; the first user to come after there was none declares the last gate's
+  // count void.
+  void AddUser() EXCLUDES(gate_);
+  void RemoveUser() EXCLUDES(gate_);
+
   // Microseconds that a COMMIT through this process waits for the store; 0: it does not (sync=interval).
   void SetCommitWait(int64_t micros) { commit_wait_.store(micros, std::memory_order_relaxed); }
   int64_t commit_wait() const { return commit_wait_.load(std::memory_order_relaxed); }
@@ -119,6 +136,8 @@ class Database {
   static Result<std::shared_ptr<Database>> Open(const std::string& path, std::unique_ptr<ControlMapping> mapping);
 
   void Wake() noexcept;
+  // The tap's first commit in a WAL.
+  void BeginWal(uint64_t position, uint32_t changes) noexcept;
   Status LockGateFile() REQUIRES(gate_);
   void UnlockGateFile() REQUIRES(gate_);
   // Copies frames first..last of the WAL that `header` describes into the journal and moves `durable`; false when the
@@ -137,6 +156,7 @@ class Database {
   // processes (the kernel drops it when its holder dies). Held for memory and local file writes only.
   Mutex gate_;
   UniqueFd gate_fd_ GUARDED_BY(gate_);
+  int users_ GUARDED_BY(gate_) = 0;  // while not 0: a shared lock on byte 3 of `lock`
 };
 
 }  // namespace replica

@@ -22,6 +22,7 @@ OwnConnection::OwnConnection(std::shared_ptr<Database> database) : database_(std
 OwnConnection::~OwnConnection() {
   if (db_ == nullptr) return;
   OwnConnectionScope own;
+  sqlite3_finalize(rollback_);
   sqlite3_close(db_);
 }
 
@@ -33,6 +34,8 @@ Result<std::unique_ptr<OwnConnection>> OwnConnection::Open(std::shared_ptr<Datab
   if (rc != SQLITE_OK) return SqliteStatus(c->db_, rc, "open", path);
   sqlite3_busy_timeout(c->db_, 1000);
   REPLICA_TRY(c->Exec("PRAGMA schema_version"));
+  rc = sqlite3_prepare_v2(c->db_, "ROLLBACK", -1, &c->rollback_, nullptr);
+  if (rc != SQLITE_OK) return SqliteStatus(c->db_, rc, "prepare on", path);
   rc = sqlite3_file_control(c->db_, "main", SQLITE_FCNTL_FILE_POINTER, &c->file_);
   if (rc != SQLITE_OK || c->file_ == nullptr || c->file_->pMethods == nullptr)
     return SqliteStatus(c->db_, rc, "open the file of", path);
@@ -159,7 +162,10 @@ Status OwnConnection::BeginRead(ReadState* state) {
 }
 
 void OwnConnection::EndRead() {
-  (void)TryExec("ROLLBACK");
+  OwnConnectionScope own;
+  if (sqlite3_get_autocommit(db_) != 0) return;
+  (void)sqlite3_step(rollback_);
+  (void)sqlite3_reset(rollback_);
 }
 
 }  // namespace replica

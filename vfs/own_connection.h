@@ -72,7 +72,8 @@ class OwnConnection {
 
   const std::shared_ptr<Database> database_;
   sqlite3* db_ = nullptr;
-  sqlite3_file* file_ = nullptr;  // of db_
+  sqlite3_stmt* rollback_ = nullptr;  // ready, so that ending a transaction takes no memory that may be missing
+  sqlite3_file* file_ = nullptr;      // of db_
   const volatile void* region0_ = nullptr;
   UniqueFd wal_;  // the -wal, which exists as long as db_ is open; it carries no locks
   uint32_t page_size_ = 0;

@@ -74,10 +74,14 @@ bool RestartGuard::Follows(const WalPosition& at, const WalSalts& salts, std::op
   start->reset();
   uint64_t position = PackPosition(at.salts, at.frame);
   for (size_t step = 0; step <= kMostSuccessions; step++) {
-    for (const Hold& hold : holds_)
+    // Of a hold that still lasts, only the WAL that is there now can have come next: not one that a journal remembers.
+    for (const Hold& hold : holds_) {
+      WalIndexHeader now;
       if (hold.held && hold.state.mark == 0 &&
-          PackPosition(hold.state.position.salts, hold.state.position.frame) == position)
+          PackPosition(hold.state.position.salts, hold.state.position.frame) == position &&
+          hold.connection->Index(&now) && now.wal_salts() == salts)
         return true;
+    }
     auto found = std::find_if(successions_.rbegin(), successions_.rend(),
                               [&](const Succession& s) { return s.position == position; });
     if (found == successions_.rend()) return false;

@@ -19,17 +19,20 @@ struct HookedTable {
   std::atomic<const sqlite3_io_methods*> table{nullptr};
   ShmLockMethod original = nullptr;
 };
-std::array<HookedTable, 8> hooked_tables;  // one a kind of locking a VFS knows; there are two or three
-std::atomic<ShmLockMethod> the_hook{nullptr};
+constexpr size_t kTables = 4;  // kinds of locking that a VFS knows
+std::array<HookedTable, kTables> hooked_tables;
+std::atomic<LateShmLockMethod> late_shm_lock{nullptr};
 
-const HookedTable* FindTable(const sqlite3_io_methods* table) {
-  for (const HookedTable& h : hooked_tables) {
-    const sqlite3_io_methods* known = h.table.load(std::memory_order_acquire);
-    if (known == table) return &h;
-    if (known == nullptr) break;
-  }
-  return nullptr;
+// One function for each table: a call knows its original without looking at the file, which may have any table in front
+// that calls through.
+template <size_t kTable>
+int Trampoline(sqlite3_file* f, int offset, int n, int flags) {
+  const HookedTable& hooked = hooked_tables[kTable];
+  if (f->pMethods != hooked.table.load(std::memory_order_acquire)) return hooked.original(f, offset, n, flags);
+  return late_shm_lock.load(std::memory_order_acquire)(f, offset, n, flags, hooked.original);
 }
+constexpr std::array<ShmLockMethod, kTables> kTrampolines = {Trampoline<0>, Trampoline<1>, Trampoline<2>,
+                                                             Trampoline<3>};
 
 struct Mapping {
   int protection = 0;
@@ -81,8 +84,15 @@ Status StoreReadOnly(ShmLockMethod* slot, ShmLockMethod value) {
   return Ok();
 }
 
-// The table of the VFS's main database files. /dev/null serves as such a file: opening it creates nothing and takes no
-// lock.
+// True when both lie in the same file that is mapped: a shared library, or the program.
+bool SameLibrary(const void* one, const void* other) {
+  auto first = MappingOf(one);
+  auto second = MappingOf(other);
+  return first.ok() && second.ok() && first->file.rfind('/', 0) == 0 && first->file == second->file;
+}
+
+// The constant table of the VFS's main database files; null when it has none. /dev/null serves as such a file: opening
+// it creates nothing and takes no lock.
 const sqlite3_io_methods* TableOf(sqlite3_vfs* vfs) {
   std::vector<void*> memory(static_cast<size_t>(vfs->szOsFile) / sizeof(void*) + 1);
   auto* file = reinterpret_cast<sqlite3_file*>(memory.data());
@@ -92,7 +102,9 @@ const sqlite3_io_methods* TableOf(sqlite3_vfs* vfs) {
   int flags = 0;
   const int rc = vfs->xOpen(vfs, name, file, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_READONLY, &flags);
   if (file->pMethods != nullptr) {
-    if (rc == SQLITE_OK) table = file->pMethods;
+    if (rc == SQLITE_OK && SameLibrary(file->pMethods, reinterpret_cast<const void*>(vfs->xOpen)) &&
+        file->pMethods->iVersion >= 2 && file->pMethods->xShmLock != nullptr)
+      table = file->pMethods;
     file->pMethods->xClose(file);
   }
   sqlite3_free_filename(name);
@@ -101,15 +113,21 @@ const sqlite3_io_methods* TableOf(sqlite3_vfs* vfs) {
 
 }  // namespace
 
-Status HookSharedShmLock(sqlite3_vfs* vfs, ShmLockMethod hook) {
+Status HookSharedShmLock(sqlite3_vfs* vfs, LateShmLockMethod hook) {
+  // SQLite's own VFSes only: other libraries' xOpen may do anything, up to opening a connection.
+  if (!SameLibrary(reinterpret_cast<const void*>(vfs->xOpen), reinterpret_cast<const void*>(sqlite3_api->libversion)))
+    return Ok();
   auto* table = const_cast<sqlite3_io_methods*>(TableOf(vfs));
-  if (table == nullptr || table->iVersion < 2 || table->xShmLock == nullptr || table->xShmLock == hook) return Ok();
-  for (HookedTable& h : hooked_tables) {
-    if (h.table.load(std::memory_order_relaxed) != nullptr) continue;
+  if (table == nullptr) return Ok();
+  for (size_t i = 0; i < kTables; i++) {
+    HookedTable& h = hooked_tables[i];
+    const sqlite3_io_methods* known = h.table.load(std::memory_order_relaxed);
+    if (known == table) return Ok();
+    if (known != nullptr) continue;
+    late_shm_lock.store(hook, std::memory_order_release);
     h.original = table->xShmLock;
-    the_hook.store(hook, std::memory_order_release);
     h.table.store(table, std::memory_order_release);
-    Status status = StoreReadOnly(&table->xShmLock, hook);
+    Status status = StoreReadOnly(&table->xShmLock, kTrampolines[i]);
     if (!status.ok()) h.table.store(nullptr, std::memory_order_release);
     return status;
   }
@@ -117,14 +135,9 @@ Status HookSharedShmLock(sqlite3_vfs* vfs, ShmLockMethod hook) {
 }
 
 ShmLockMethod OriginalShmLock(const sqlite3_io_methods* table) {
-  if (const HookedTable* h = FindTable(table); h != nullptr) return h->original;
-  // A table that was copied from a hooked one: the files of one VFS have one xShmLock, however they lock otherwise.
-  if (table->xShmLock == the_hook.load(std::memory_order_acquire)) return hooked_tables[0].original;
+  for (size_t i = 0; i < kTables; i++)
+    if (table->xShmLock == kTrampolines[i]) return hooked_tables[i].original;
   return table->xShmLock;
-}
-
-bool IsHookedTable(const sqlite3_io_methods* table) {
-  return FindTable(table) != nullptr;
 }
 
 std::string DatabaseOfIndex(const volatile void* region0) {

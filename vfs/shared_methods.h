@@ -16,17 +16,17 @@
 namespace replica {
 
 using ShmLockMethod = int (*)(sqlite3_file*, int offset, int n, int flags);
+// What happens at a call of a hooked xShmLock on a file that has the shared table itself, with nothing in front.
+using LateShmLockMethod = int (*)(sqlite3_file*, int offset, int n, int flags, ShmLockMethod original);
 
-// Puts `hook` in place of xShmLock in the method table that main database files of `vfs` share; once for each table.
-// Serialised by the caller. The library must never be unloaded afterwards.
-Status HookSharedShmLock(sqlite3_vfs* vfs, ShmLockMethod hook);
+// Puts `hook` in front of xShmLock in the method table that main database files of `vfs` share; once for each table.
+// Does nothing for a VFS whose tables are not constants of the library that its xOpen is in: wrappers make theirs as
+// they like, and the files below them have the table of the VFS they wrap. Serialised by the caller; calls no xOpen but
+// such a library's own. The library must never be unloaded afterwards.
+Status HookSharedShmLock(sqlite3_vfs* vfs, LateShmLockMethod hook);
 
-// The xShmLock that a table had before it was hooked, or has; of a table copied from a hooked one, the copied one's.
-// Lock-free.
+// The xShmLock that a table had before it was hooked, or has. Lock-free.
 ShmLockMethod OriginalShmLock(const sqlite3_io_methods* table);
-
-// True when files with this table come to the hook directly: nobody put a table of their own in front.
-bool IsHookedTable(const sqlite3_io_methods* table);
 
 // The path of the database whose wal-index is mapped at `region0`, as the kernel knows the mapping; empty when it
 // cannot be told (removed, or not a file named "…-shm").

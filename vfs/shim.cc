@@ -73,7 +73,7 @@ inline AdoptedFile* Find(sqlite3_file* f) {
 // Called in the application's thread when its connection maps the wal-index: from here on the database is in WAL mode.
 void SeeWal(AdoptedFile* a) {
   a->wal_seen = true;
-  if (a->own || a->bound.load(std::memory_order_acquire) != nullptr) return;
+  if (a->own || a->path.empty() || a->bound.load(std::memory_order_acquire) != nullptr) return;
   Registry& r = Files();
   if (!r.hooks.wal_opened) return;
   std::shared_ptr<Database> database = r.hooks.wal_opened(a->path, a->name);
@@ -86,6 +86,7 @@ int FileClose(sqlite3_file* f) {
   AdoptedFile* a = Find(f);
   std::shared_ptr<Database> database;
   bool last = false;
+  std::vector<std::shared_ptr<Database>> users = std::move(a->earlier);
   {
     Registry& r = Files();
     std::lock_guard<std::mutex> lock(r.mutex);
@@ -99,6 +100,8 @@ int FileClose(sqlite3_file* f) {
   f->pMethods = a->lower;
   const int rc = f->pMethods->xClose(f);
   delete a;
+  if (database != nullptr) users.push_back(database);
+  for (const auto& used : users) used->RemoveUser();
   // After the lower close: libreplica's own connection must be the one that closes last.
   if (last && Files().hooks.last_close) Files().hooks.last_close(database);
   return rc;
@@ -193,6 +196,11 @@ int FileShmUnmap(sqlite3_file* f, int remove) {
 
 // --- adoption
 
+// True when the file has one already: a VFS that passes the file on to another hooked VFS has it adopted below.
+bool IsAdopted(sqlite3_file* f) {
+  return f->pMethods->xClose == FileClose || Search(f) != nullptr;
+}
+
 void Adopt(sqlite3_file* f, std::string path, const char* name, bool own) {
   auto* a = new AdoptedFile;
   a->lower = f->pMethods;
@@ -236,17 +244,13 @@ void Adopt(sqlite3_file* f, std::string path, const char* name, bool own) {
 
 // In the method table that files share: a connection that was open before libreplica was loaded begins or ends a
 // transaction. Its thread holds the connection's mutex, so nobody else uses the file.
-int LateShmLock(sqlite3_file* f, int offset, int n, int flags) {
-  const ShmLockMethod original = OriginalShmLock(f->pMethods);
-  // Someone's copy of the shared table.
-  if (!IsHookedTable(f->pMethods)) return original(f, offset, n, flags);
+int LateShmLock(sqlite3_file* f, int offset, int n, int flags, ShmLockMethod original) {
   void volatile* region = nullptr;
   if (f->pMethods->xShmMap(f, 0, kWalIndexRegion, 0, &region) != SQLITE_OK || region == nullptr)
     return original(f, offset, n, flags);
-  std::string path = DatabaseOfIndex(region);
-  if (path.empty()) return original(f, offset, n, flags);
-  // Its URI parameters are not known any more.
-  Adopt(f, std::move(path), nullptr, false);
+  // Adopted also when its path cannot be told (empty): then it is left alone from now on. Its URI parameters are not
+  // known any more.
+  Adopt(f, DatabaseOfIndex(region), nullptr, false);
   (void)f->pMethods->xShmMap(f, 0, kWalIndexRegion, 0, &region);
   return f->pMethods->xShmLock(f, offset, n, flags);
 }
@@ -257,7 +261,13 @@ int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, i
   {
     Registry& r = Files();
     std::lock_guard<std::mutex> lock(r.mutex);
-    lower = r.lower_open[vfs];
+    // A VFS made by copying one that is hooked has its xOpen.
+    auto found = r.lower_open.find(vfs);
+    if (found == r.lower_open.end())
+      found = std::find_if(r.lower_open.begin(), r.lower_open.end(),
+                           [&](const auto& hooked) { return hooked.first->pAppData == vfs->pAppData; });
+    if (found == r.lower_open.end()) found = r.lower_open.begin();
+    lower = found->second;
     hooks = &r.hooks;
   }
   const bool main_database =
@@ -272,7 +282,7 @@ int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, i
     }
   }
   const int rc = lower(vfs, name, f, flags, out_flags);
-  if (rc == SQLITE_OK && main_database && f->pMethods != nullptr) Adopt(f, name, name, own);
+  if (rc == SQLITE_OK && main_database && f->pMethods != nullptr && !IsAdopted(f)) Adopt(f, name, name, own);
   return rc;
 }
 
@@ -285,7 +295,7 @@ void SetShimHooks(ShimHooks hooks) {
 }
 
 void InstallShim(sqlite3_vfs* vfs) {
-  if (vfs == nullptr) return;
+  if (vfs == nullptr || probing) return;
   // One at a time. The registry's mutex comes after: a VFS may open its files through one that is hooked already.
   static auto* installing = new std::mutex;
   std::lock_guard<std::mutex> install(*installing);
@@ -311,13 +321,7 @@ bool AdoptConnection(sqlite3* db, const char* schema) {
   if (rc != SQLITE_OK || f == nullptr || f->pMethods == nullptr) return false;
   const char* name = sqlite3_db_filename(db, schema);
   if (name == nullptr || *name == 0) return false;
-  if (f->pMethods->xClose == FileClose) return true;
-  {
-    Registry& r = Files();
-    std::lock_guard<std::mutex> lock(r.mutex);
-    for (AdoptedFile* a : r.files)
-      if (a->file == f) return true;
-  }
+  if (IsAdopted(f)) return true;
   Adopt(f, name, name, false);
   if (f->pMethods->xShmMap != nullptr && sqlite3_stricmp(PragmaText(db, schema, "journal_mode").c_str(), "wal") == 0) {
     // A connection in WAL mode has the wal-index mapped once it has read, and will not map it again: do it here.
@@ -359,6 +363,7 @@ void BindFiles(const std::shared_ptr<Database>& database) {
     if (a->database != database) {
       if (a->database != nullptr) a->earlier.push_back(std::move(a->database));
       a->database = database;
+      database->AddUser();
     }
     a->bound.store(database.get(), std::memory_order_release);
   }
@@ -400,6 +405,7 @@ void BindOwnFile(sqlite3_file* own_file, const std::shared_ptr<Database>& databa
   Registry& r = Files();
   std::lock_guard<std::mutex> lock(r.mutex);
   a->database = database;
+  database->AddUser();
   a->bound.store(database.get(), std::memory_order_release);
 }
 

@@ -80,21 +80,21 @@ void WalSource::SetPosition(const WalPosition& position, bool fresh) {
   }
 }
 
-// True when the WAL with these salts, the live one or that of a journal chunk, comes next after `at`; `start` is
-// SQLite's count of commits where it began, to be compared in CheckChanges, or empty when that proves nothing more.
-// Salts do not tell succession: a connection that has not checkpointed yet draws new ones at random for the WAL it
-// begins. SQLite's count does.
-bool WalSource::LeadsOn(const WalPosition& at, const WalSalts& salts, uint64_t gate, uint32_t gate_changes,
-                        std::optional<uint32_t>* start) const {
-  if (anchored_ && (fresh_ || at.frame == 0)) {
-    *start = anchor_changes_;
-    return true;
-  }
-  if (gate != 0 && gate == PackPosition(at.salts, at.frame)) {
-    *start = gate_changes;
-    return true;
-  }
-  return guard_ != nullptr && guard_->Follows(at, salts, start);
+// Whether the WAL with these salts, the live one or that of a journal chunk, comes next after `at`. Salts do not tell:
+// a connection that has not checkpointed yet draws new ones at random for the WAL it begins. SQLite's count of commits
+// does.
+WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& salts, uint64_t gate,
+                                         uint32_t gate_changes) const {
+  const uint64_t end = PackPosition(at.salts, at.frame);
+  if (anchored_ && (fresh_ || at.frame == 0)) return {true, anchor_changes_, 0, 0};
+  // First choice, as it holds after a crash too: a recovery of the wal-index starts the count anew.
+  const Database::WalBegin begin = database_->Begin();
+  if (begin.gate != 0 && begin.gate == end && begin.position >> 32 == PackPosition(salts, 0) >> 32)
+    return {true, begin.gate_changes, static_cast<uint32_t>(begin.position), begin.changes};
+  if (gate != 0 && gate == end) return {true, gate_changes, 0, 0};
+  Succession by_guard;
+  by_guard.proven = guard_ != nullptr && guard_->Follows(at, salts, &by_guard.start);
+  return by_guard;
 }
 
 Result<bool> WalSource::Reachable() {
@@ -114,6 +114,10 @@ Result<bool> WalSource::Reachable() {
   uint32_t gate_changes = 0;
   if (database_->LastGate(life_, &gate_changes) == packed)
     return header.max_frame != 0 || header.changes == gate_changes;
+  const Database::WalBegin begin = database_->Begin();
+  if (begin.gate == packed && begin.position >> 32 == PackPosition(header.wal_salts(), 0) >> 32 &&
+      header.max_frame >= static_cast<uint32_t>(begin.position))
+    return true;
   REPLICA_ASSIGN(auto journals, database_->RotateJournal());
   for (const std::string& path : journals) {
     auto bytes = FileBytes::Open(path);
@@ -142,10 +146,12 @@ uint64_t WalSource::Backlog() {
 }
 
 bool WalSource::EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* r) {
-  std::optional<uint32_t> start;
-  if (!LeadsOn(r->at, salts, gate_position, gate_changes, &start) || !r->open.empty()) return false;
-  start_changes_ = start.value_or(0);
-  check_changes_ = start.has_value();
+  const Succession succession = LeadsOn(r->at, salts, gate_position, gate_changes);
+  if (!succession.proven || !r->open.empty()) return false;
+  start_changes_ = succession.start.value_or(0);
+  check_changes_ = succession.start.has_value();
+  check_frame_ = succession.frame;
+  check_count_ = succession.changes;
   fresh_ = false;
   anchored_ = false;
   commits_seen_ = 0;
@@ -199,7 +205,7 @@ Status WalSource::AddFrame(const FrameHeader& header, Batch::Frame frame, Readin
   r->has_last_commit = true;
   b.end = r->at;
   b.end_changes_known = false;
-  return Ok();
+  return r->at.frame == check_frame_ ? CheckChanges(check_count_) : Ok();
 }
 
 Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) {
@@ -265,7 +271,7 @@ Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) 
     if (chunk.at_end && r->open.empty()) {
       r->batch.end_changes = chunk.changes;
       r->batch.end_changes_known = true;
-      REPLICA_TRY(CheckChanges(chunk.changes));
+      if (check_frame_ == 0) REPLICA_TRY(CheckChanges(chunk.changes));
     }
   }
   *whole = true;
@@ -353,14 +359,16 @@ Status WalSource::CheckUnfinished(const Reading& r) {
   WalIndexHeader header;
   uint64_t more = 0;
   bool readable = connection_->Index(&header) && header.wal_salts() == r.at.salts;
-  for (uint32_t i = r.at.frame + 1; readable && i <= header.max_frame; i++) {
+  const uint32_t last = check_frame_ != 0 ? std::min(check_frame_, header.max_frame) : header.max_frame;
+  const uint32_t counted = (check_frame_ != 0 ? check_count_ : header.changes) - start_changes_;
+  for (uint32_t i = r.at.frame + 1; readable && i <= last; i++) {
     FrameHeader h;
     readable = connection_->ReadFrameHeader(i, &h).ok() && BelongsTo(h, r.at.salts);
     if (h.commit()) more++;
   }
   WalIndexHeader now;
-  if (readable && connection_->Index(&now) && now.wal_salts() == r.at.salts &&
-      header.changes - start_changes_ >= commits_seen_ && header.changes - start_changes_ <= commit_frames_ + more)
+  if (readable && connection_->Index(&now) && now.wal_salts() == r.at.salts && counted >= commits_seen_ &&
+      counted <= commit_frames_ + more)
     return Ok();  // and checked again at its end
   lost_ = true;
   return Lost(database_->path(), "the WAL was restarted before the commits read from it could be counted");
@@ -368,8 +376,9 @@ Status WalSource::CheckUnfinished(const Reading& r) {
 
 Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* until) {
   reached_end_ = false;
-  // A transaction begun now ends where this Collect does, or before: what it guards is captured then.
-  if (guard_ != nullptr) REPLICA_TRY(guard_->Renew());
+  // A transaction begun now ends where this Collect does, or before: what it guards is captured then. Capture does not
+  // depend on it: without one, a gap is still found.
+  renewed_ = guard_ != nullptr && guard_->Renew().ok();
   Reading r;
   r.budget = memory_budget;
   r.until = until;
@@ -404,12 +413,14 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
       // The gate publishes its journal first, then its position: when the position is not ours, the journal may hold
       // more than it did a moment ago. Look again before judging.
       uint32_t changes = 0;
-      std::optional<uint32_t> start;
       const uint64_t gate = database_->LastGate(life_, &changes);
-      const bool entered = header.max_frame == 0
-                               ? LeadsOn(r.at, header.wal_salts(), gate, changes, &start) && r.open.empty() &&
-                                     header.changes == start.value_or(header.changes)
-                               : EnterWal(header.wal_salts(), gate, changes, &r);
+      bool entered = false;
+      if (header.max_frame == 0) {
+        const Succession empty = LeadsOn(r.at, header.wal_salts(), gate, changes);
+        entered = empty.proven && r.open.empty() && header.changes == empty.start.value_or(header.changes);
+      } else {
+        entered = EnterWal(header.wal_salts(), gate, changes, &r);
+      }
       if (!entered) {
         auto place = [](uint64_t packed) {
           return Hex16(packed).substr(0, 8) + "/" + std::to_string(static_cast<uint32_t>(packed));
@@ -471,7 +482,7 @@ Status WalSource::Relieve() {
     const bool in_the_way = guard_->InTheWay();
     if (NotDurable() < kRelieveFrames && !in_the_way && !quiet) return Ok();
     // The read marks move on with the journal.
-    if (in_the_way) REPLICA_TRY(guard_->Renew());
+    if (in_the_way && !guard_->Renew().ok()) return Ok();
     REPLICA_TRY(database_->JournalFrames(connection_->region0(), UINT32_MAX));
     guard_->Passed();
     if (quiet && !in_the_way) guard_->StepAside();
@@ -486,7 +497,7 @@ void WalSource::Release(const Batch& batch) {
   database_->AdvanceDurable(PackPosition(batch.end.salts, batch.end.frame));
   // A journal that cannot be removed is skipped the next time: its frames lie before the position.
   (void)database_->RemoveJournals(batch.journals);
-  if (guard_ == nullptr || !reached_end_) return;
+  if (!renewed_ || !reached_end_) return;
   guard_->Passed();
   // What it cannot do now it does next time; the hold that it may have lost is taken again then.
   (void)guard_->Shorten([this] { return database_->JournalFrames(connection_->region0(), UINT32_MAX); });
@@ -531,10 +542,10 @@ bool WalSource::AtView() const {
   if (position_.SameWal(view.position)) return position_.frame == view.position.frame;
   // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
   uint32_t changes = 0;
-  std::optional<uint32_t> start;
   const uint64_t gate = database_->LastGate(life_, &changes);
-  return view.position.frame == 0 && LeadsOn(position_, view.position.salts, gate, changes, &start) &&
-         view.changes >= start.value_or(0);
+  if (view.position.frame != 0) return false;
+  const Succession succession = LeadsOn(position_, view.position.salts, gate, changes);
+  return succession.proven && view.changes >= succession.start.value_or(0);
 }
 
 Status WalSource::BeginView() {

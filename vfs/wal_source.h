@@ -64,8 +64,14 @@ class WalSource : public Source {
   Status ReadLive(const WalIndexHeader& header, Reading* reading);
   Status AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* reading);
   bool EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* reading);
-  bool LeadsOn(const WalPosition& at, const WalSalts& salts, uint64_t gate, uint32_t gate_changes,
-               std::optional<uint32_t>* start) const;
+  // Why a WAL comes next after another.
+  struct Succession {
+    bool proven = false;
+    std::optional<uint32_t> start;  // SQLite's count of commits where it began; empty: not needed for the proof
+    uint32_t frame = 0;             // where to compare the count: at this commit, with `changes`; 0: at the WAL's end,
+    uint32_t changes = 0;           // with the wal-index's
+  };
+  Succession LeadsOn(const WalPosition& at, const WalSalts& salts, uint64_t gate, uint32_t gate_changes) const;
   uint32_t NotDurable() const;  // committed frames that only the WAL holds
   Status CheckChanges(uint32_t changes);
   Status CheckUnfinished(const Reading& reading);
@@ -75,6 +81,7 @@ class WalSource : public Source {
   std::unique_ptr<RestartGuard> guard_;  // null without the option
   uint64_t relieved_ = 0;                // packed: the end of the WAL at the last Relieve with a guard
   const uint32_t page_size_;
+  bool renewed_ = false;      // the last Collect began with a read transaction of the guard's
   bool reached_end_ = false;  // the last Collect read all that was committed when it began
 
   WalPosition position_;
@@ -93,6 +100,8 @@ class WalSource : public Source {
   bool lost_ = false;            // the check failed: a new position is needed
   bool check_changes_ = false;
   uint32_t start_changes_ = 0;
+  uint32_t check_frame_ = 0;  // Succession::frame and changes
+  uint32_t check_count_ = 0;
   uint64_t commits_seen_ = 0;   // padding and empty repeats not counted
   uint64_t commit_frames_ = 0;  // all frames marked as commits
 

@@ -6,6 +6,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 
@@ -60,6 +61,37 @@ class FileReplica(harness.TestCase):
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("CREATE TABLE t(x)")
         self.assert_fails("EXCLUSIVE locking mode", "SELECT replica_attach(?)", self.url(), connection=db)
+
+    def test_Invariant_OneWriter_two_databases_begin_at_the_same_url(self):
+        """Both find it empty; one of them begins there, the other is refused and says who was first."""
+        code = """
+import sys
+sys.path.insert(0, %r)
+from harness import *
+db = connect(sys.argv[1])
+sys.stdin.readline()
+one(db, "SELECT replica_attach(?, '{\\"sync_interval_ms\\": 0}')", sys.argv[2])
+db.execute("CREATE TABLE t(x)")
+try:
+    sync(db, timeout_ms=3000)
+    print("ok", flush=True)
+except sqlite3.OperationalError as error:
+    print(error, flush=True)
+sys.stdin.readline()
+""" % os.path.dirname(os.path.abspath(__file__))
+        for i in range(3):
+            url = self.url("shared%d" % i)
+            running = [subprocess.Popen([sys.executable, "-c", code, self.path("%s%d.db" % (name, i)), url],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in "ab"]
+            for process in running:
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            answers = sorted(process.stdout.readline().strip() for process in running)
+            for process in running:
+                process.communicate("end\n", timeout=60)
+            self.assertEqual(answers.count("ok"), 1, answers)
+            self.assertRegex(answers[0], r"claimed by another database \(.*%d\.db on |holds the history of another" % i)
+            self.assertEqual(len(self.generations("shared%d" % i)), 1)
 
     def test_restore_targets(self):
         db = self.make()
@@ -195,7 +227,7 @@ class FileReplica(harness.TestCase):
         os.remove(generation + "/log")
         os.rename(generation + "/away", generation + "/log")
         sync(db)
-        self.assertEqual(len(os.listdir(self.path("replica"))), 1, "healed by difference, not by a new generation")
+        self.assertEqual(len(self.generations()), 1, "healed by difference, not by a new generation")
         self.assert_restores(self.url(), "latest", image(db), 4096)
         report = ask(db, "SELECT replica_verify('main', 'full')")
         self.assertTrue(report["ok"], report)

@@ -1,6 +1,7 @@
 """Processes without the extension: whatever they do between two looks of ours is noticed and healed by difference, never
 silently left out (Invariant NoSilentGap). Each case was once a silent divergence."""
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -131,6 +132,65 @@ for i in range(int(sys.argv[2])):
         self.assertEqual(sync(db), 1 + 60 + 6)
         self.assertEqual(self.resyncs(), 0)
         self.assert_equal(db)
+
+    def test_guard_takes_no_old_journal_for_the_next_wal(self):
+        """A leader killed between writing its state and removing a journal: with mark 0 held, the journal's older WAL was
+        taken for the one that follows, and a state published that never was."""
+        code = """
+import sys
+sys.path.insert(0, %r)
+from harness import *
+db = connect(sys.argv[1])
+one(db, "SELECT replica_attach(?, '{\\"guard\\": true, \\"sync_interval_ms\\": 20000}')", sys.argv[2])
+for line in sys.stdin:
+    print(sync(db), flush=True)
+""" % os.path.dirname(os.path.abspath(__file__))
+
+        def lead():
+            return subprocess.Popen([sys.executable, "-c", code, self.path("app.db"), self.url()],
+                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+        def synced(leader):
+            leader.stdin.write("sync\n")
+            leader.stdin.flush()
+            return int(leader.stdout.readline())
+
+        self.make()
+        self.plain("INSERT INTO t VALUES ('t0')", "INSERT INTO u VALUES ('u0')")
+        keep = sqlite3.connect(self.path("app.db"), isolation_level=None)
+        keep.execute("SELECT 1 FROM t").fetchall()
+        leader = lead()
+        synced(leader)
+        spool = self.path("app.db-replica", "spool")
+        journals = {}
+        for change in ("UPDATE t SET x = 't1'", "UPDATE t SET x = 't2'"):
+            self.plain("PRAGMA wal_checkpoint(PASSIVE)")
+            time.sleep(0.3)
+            self.plain(change)  # in a new WAL
+            for _ in range(40):
+                time.sleep(0.02)
+                for name in os.listdir(spool):
+                    if name.startswith("journal-"):
+                        with open(os.path.join(spool, name), "rb") as file:
+                            journals[name] = file.read()
+        self.assertTrue(journals, "the case needs a journal")
+        synced(leader)
+        self.plain("PRAGMA wal_checkpoint(PASSIVE)")
+        time.sleep(0.3)
+        self.plain("UPDATE t SET x = 't3'", "UPDATE u SET x = 'u3'")
+        last = synced(leader)
+        leader.kill()
+        leader.communicate()
+        for name, content in journals.items():
+            with open(os.path.join(spool, name), "wb") as file:
+                file.write(content)
+        self.plain("PRAGMA wal_checkpoint(PASSIVE)")
+        leader = lead()
+        time.sleep(0.5)
+        self.assertEqual(synced(leader), last, "nothing was committed")
+        self.assertEqual(self.resyncs(), 0)
+        leader.communicate()
+        keep.close()
 
 
 if __name__ == "__main__":

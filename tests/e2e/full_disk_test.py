@@ -1,6 +1,7 @@
 """Disks that are full, really: small tmpfs mounts in a mount namespace of the test's own."""
 import glob
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -64,6 +65,34 @@ class FullDisk(harness.TestCase):
         sync(db)
         self.assertIsNone(status(db)["last_error"])
         self.assert_restores(url, "latest", image(db), 4096)
+
+    def test_Invariant_NeverInTheWay_a_guard_lets_go_when_nothing_can_be_captured(self):
+        db = connect(self.path("app.db"))
+        shutil.rmtree(self.path("app.db-replica"), True)
+        os.makedirs(self.path("app.db-replica"))
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", self.path("app.db-replica")], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", self.path("app.db-replica")])
+        one(db, "SELECT replica_attach(?, '{\"guard\": true, \"sync_interval_ms\": 0}')", self.url())
+        db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, x)")
+        sync(db)
+        filler = fill(self.path("app.db-replica"))
+        code = """
+import os, sqlite3, sys, time
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
+c.execute("PRAGMA synchronous=OFF")
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    c.execute("INSERT OR REPLACE INTO t VALUES (abs(random()) % 100, randomblob(3000))")
+print(os.path.getsize(sys.argv[1] + "-wal"), c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+"""
+        done = subprocess.run([sys.executable, "-c", code, self.path("app.db")], capture_output=True, text=True, check=True)
+        size, busy = done.stdout.split()
+        self.assertEqual(busy, "0")
+        self.assertLess(int(size), 32 << 20)
+        os.remove(filler)
+        db.execute("INSERT INTO t VALUES (1000, 'after')")
+        sync(db)
+        self.assert_restores(self.url(), "latest", image(db), 4096)
 
     def test_the_databases_own_disk_is_full(self):
         db = connect(os.path.join(self.disk, "app.db"))

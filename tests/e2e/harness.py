@@ -188,6 +188,9 @@ class TestCase(unittest.TestCase):
     def url(self, name="replica"):
         return "file://" + self.path(name)
 
+    def generations(self, name="replica"):
+        return [entry for entry in os.listdir(self.path(name)) if len(entry) == 32]
+
     def shell(self, database, *commands, environment=None, check=True):
         """Runs SQL in the sqlite3 shell with the extension loaded; returns what it printed."""
         done = subprocess.run(["sqlite3", "-batch", database, "-cmd", ".load " + LIBRARY[:-3]],

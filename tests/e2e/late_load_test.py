@@ -125,6 +125,18 @@ old.execute("INSERT INTO t VALUES ('after')")
                        env=harness.clean_environment(REPLICA_URL=self.url("all")))
         self.assert_restores(self.url("all") + "/app.db", "latest", image(plain(self.database)), 4096)
 
+    def test_hosts_with_tables_and_vfses_of_their_own(self):
+        """Each once ended in a crash or a hang: at the load, or at the first transaction after it."""
+        here = os.path.dirname(os.path.abspath(__file__))
+        subprocess.run(["cc", os.path.join(here, "vfs_host.c"), "-lsqlite3", "-o", self.path("host")], check=True)
+        for case in ("table-in-front", "own-tables", "nested-open", "copied-vfs"):
+            with self.subTest(case):
+                done = subprocess.run([self.path("host"), case, self.path(case + ".db"), harness.LIBRARY],
+                                      env=harness.clean_environment(REPLICA_URL=self.url("hosts")),
+                                      capture_output=True, text=True, timeout=60)
+                self.assertEqual((done.returncode, done.stdout), (0, "ok\n"), done.stderr)
+                self.assertEqual(one(sqlite3.connect(self.path(case + ".db")), "SELECT count(*) FROM t"), 100)
+
 
 if __name__ == "__main__":
     harness.main()

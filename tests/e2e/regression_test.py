@@ -152,6 +152,64 @@ SELECT replica_sync();
         self.assertEqual(one(db, "SELECT count(*) FROM t"), 120)
         self.assert_restores(self.url(), "latest", image(db), 4096)
 
+    def test_commits_of_a_process_killed_alone_stay_single(self):
+        """After the kill the wal-index is rebuilt and SQLite's count of commits begins anew: it was compared with the gate's
+        count of before, and thousands of commits became one."""
+        code = """
+import os, sys
+sys.path.insert(0, %r)
+from harness import *
+db = connect(%r)
+one(db, "SELECT replica_attach(?, '{\\"sync_interval_ms\\": 60000}')", %r)
+db.execute("CREATE TABLE IF NOT EXISTS t(i INTEGER PRIMARY KEY, p)")
+sync(db)
+for i in range(int(sys.argv[1])):
+    db.execute("INSERT INTO t(p) VALUES (randomblob(200))")
+print(one(db, "SELECT count(*) FROM t"), flush=True)
+os.kill(os.getpid(), 9)
+"""
+        rows = 0
+        for number in (3000, 400, 2200):
+            done = subprocess.run([sys.executable, "-c", code % (HERE, self.path("app.db"), self.url()), str(number)],
+                                  capture_output=True, text=True, timeout=120)
+            self.assertEqual(done.returncode, -signal.SIGKILL, done.stderr)
+            rows += number
+            self.assertEqual(int(done.stdout), rows)
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        txid = sync(db)
+        with open(self.path("app.db-replica", "events")) as events:
+            text = events.read()
+        self.assertNotIn('"resync"', text)
+        self.assertGreaterEqual(txid, rows)
+        self.assert_restores(self.url(), "latest", image(db), 4096)
+        for back in (1, 1000, 2500):
+            out = self.path("back-%d.db" % back)
+            restore(self.url(), out, txid - back)
+            self.assertEqual(one(sqlite3.connect(out), "SELECT count(*) FROM t"), rows - back)
+
+    def test_a_fenced_database_says_so_after_a_restart(self):
+        """Attaching counted as recovery and took the reason away."""
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?, '{\"sync_interval_ms\": 0}')", self.url())
+        db.execute("CREATE TABLE t(x)")
+        sync(db)
+        db.close()
+        for suffix in ("", "-replica"):
+            subprocess.run(["cp", "-r", self.path("app.db" + suffix), self.path("copy.db" + suffix)], check=True)
+        for name in ("copy.db", "app.db", "app.db"):
+            other = connect(self.path(name))
+            one(other, "SELECT replica_attach(?, '{\"sync_interval_ms\": 0}')", self.url())
+            other.execute("INSERT INTO t VALUES (?)", (name,))
+            try:
+                sync(other, timeout_ms=5000)
+            except sqlite3.OperationalError:
+                pass
+            report = status(other)
+            other.close()
+        self.assertEqual(report["state"], "fenced")
+        self.assertIn("another writer", report["last_error"])
+
 
 if __name__ == "__main__":
     harness.main()
