@@ -1,6 +1,7 @@
 #include "ext/config.h"
 
 #include <fnmatch.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -92,6 +93,7 @@ Result<ReplicaUrl> ParseUrl(const std::string& url) {
       return Invalid("replica URL \"" + WithoutSecrets(url) +
                      "\": give an absolute path, as in file:///var/backups/app");
     while (out.folder.size() > 1 && out.folder.back() == '/') out.folder.pop_back();
+    if (out.folder == "/") return Invalid("replica URL \"" + url + "\": the root folder cannot be a replica");
     return out;
   }
   if (url.rfind("s3://", 0) == 0) {
@@ -174,17 +176,28 @@ Result<Config> ReadConfig(const Environment& environment) {
   for (size_t at = 0; at < list.size();) {
     size_t end = list.find(':', at);
     if (end == std::string::npos) end = list.size();
-    if (end > at) config.databases.push_back(list.substr(at, end - at));
+    const std::string pattern = list.substr(at, end - at);
+    if (pattern.find('/') != std::string::npos && pattern[0] != '/')
+      return Invalid("REPLICA_DATABASES: \"" + pattern +
+                     "\" is relative: give an absolute path, or a file name without a slash");
+    if (!pattern.empty()) config.databases.push_back(pattern);
     at = end + 1;
   }
+
+  if (!o.s3.ca_file.empty() && ::access(o.s3.ca_file.c_str(), R_OK) != 0)
+    return Invalid("REPLICA_CA_FILE (or AWS_CA_BUNDLE): " + o.s3.ca_file + " cannot be read");
 
   // Required when asked for; unless told otherwise, in production.
   const char* required = environment("REPLICA_REQUIRED");
   if (required != nullptr && *required != 0) {
     if (!ParseBool(required, &config.required)) return Invalid("REPLICA_REQUIRED: give 1 or 0");
+    config.required_by = std::string("REPLICA_REQUIRED=") + required;
   } else {
     for (const char* variable : {"RAILS_ENV", "RACK_ENV", "NODE_ENV", "APP_ENV"})
-      if (get({variable}) == "production") config.required = true;
+      if (get({variable}) == "production" && !config.required) {
+        config.required = true;
+        config.required_by = std::string(variable) + "=production";
+      }
   }
 
   bool s3 = true;
@@ -203,9 +216,9 @@ Result<Config> ReadConfig(const Environment& environment) {
 }
 
 std::string MissingMessage(const Config& config) {
-  std::string out = "libreplica: a replica is required and not configured; missing: ";
+  std::string out = "a replica is required (" + config.required_by + ") and not configured; missing: ";
   for (size_t i = 0; i < config.missing.size(); i++) out += (i == 0 ? "" : "; ") + config.missing[i];
-  return out + ". Set them, or set REPLICA_REQUIRED=0 to run without a replica";
+  return out + ". Set them (file:///folder needs no keys), or set REPLICA_REQUIRED=0 to run without a replica";
 }
 
 Status ApplyJson(const std::string& text, AttachOptions* o) {

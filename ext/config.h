@@ -30,6 +30,7 @@ struct Config {
   std::string url;  // of the replica; databases lie below it. Empty: not configured
   AttachOptions options;
   bool required = false;
+  std::string required_by;              // "RAILS_ENV=production"
   std::vector<std::string> missing;     // settings that a replica would need, by name
   std::vector<std::string> databases;   // paths or globs; empty: all
   int64_t shutdown_timeout = 10000000;  // µs

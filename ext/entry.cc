@@ -35,7 +35,12 @@ int Init(sqlite3* db, char** error) {
   if (sqlite3_threadsafe() == 0)
     return Refuse(error, "libreplica needs an SQLite built with SQLITE_THREADSAFE=1 or 2; this one was built with 0");
   replica::Status status = replica::Hub::Get().Load();
-  if (!status.ok()) return Refuse(error, status.message());
+  if (!status.ok()) return Refuse(error, "libreplica: " + status.message());
+  const char* name = sqlite3_db_filename(db, "main");
+  if (name != nullptr && *name != 0) {
+    status = replica::Hub::Get().BeforeAdoption(name, name);
+    if (!status.ok()) return Refuse(error, "libreplica: " + status.message());
+  }
   int rc = replica::RegisterFunctions(db);
   if (rc == SQLITE_OK) rc = replica::RegisterTables(db);
   if (rc != SQLITE_OK)

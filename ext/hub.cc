@@ -187,7 +187,7 @@ std::string Hub::Trouble(const std::string& path) {
   return found == troubles_.end() ? "" : found->second;
 }
 
-std::string Hub::WhyNot() {
+std::string Hub::WhyNot(const std::string& path) {
   MutexLock lock(mutex_);
   if (config_.url.empty()) return "not configured: set REPLICA_URL, or call replica_attach";
   if (!config_.missing.empty()) {
@@ -195,7 +195,8 @@ std::string Hub::WhyNot() {
     for (size_t i = 0; i < config_.missing.size(); i++) out += (i == 0 ? "" : "; ") + config_.missing[i];
     return out;
   }
-  return "not attached: it is not in WAL mode yet, or not among REPLICA_DATABASES";
+  if (!Covers(config_, path)) return "not attached: it is not among REPLICA_DATABASES";
+  return "not attached: it is not in WAL mode (run PRAGMA journal_mode=WAL), or no transaction has begun yet";
 }
 
 std::vector<std::string> Hub::Paths() {
@@ -204,25 +205,51 @@ std::vector<std::string> Hub::Paths() {
   for (const auto& [path, service] : services_) paths.push_back(path);
   for (const auto& [path, database] : databases_)
     if (services_.count(path) == 0 && !database.expired()) paths.push_back(path);
+  for (const auto& [path, trouble] : troubles_)
+    if (std::find(paths.begin(), paths.end(), path) == paths.end()) paths.push_back(path);
   return paths;
 }
 
-// With REPLICA_RESTORE=auto a database that is missing is restored before SQLite would create an empty one.
 Status Hub::BeforeOpen(const std::string& path, const char* name, bool may_create) {
+  Status status = RestoreMissing(path, name, may_create);
+  MutexLock lock(mutex_);
+  if (status.ok())
+    troubles_.erase(path);
+  else
+    troubles_[path] = status.message();
+  return status;
+}
+
+// With REPLICA_RESTORE=auto a database that is missing is restored before SQLite would create an empty one.
+Status Hub::RestoreMissing(const std::string& path, const char* name, bool may_create) {
   std::shared_ptr<Store> store;
+  auto size = FileSize(path);
   {
     MutexLock lock(mutex_);
-    if (!config_.restore_missing || !may_create || FileExists(path)) return Ok();
+    if (!config_.restore_missing) return Ok();
+    if (size.ok() ? *size != 0 || FileExists(path + "-wal") : !may_create) return Ok();
     const std::string url = UrlFor(path, name);
     if (url.empty()) return Ok();
     REPLICA_ASSIGN(store, OpenStoreLocked(url, config_.options));
   }
-  REPLICA_ASSIGN(auto generations, ListGenerations(store.get()));
-  if (generations.empty()) return Ok();  // a new database
+  const std::string doing = "restoring " + path + " before it is opened (REPLICA_RESTORE=auto)";
+  auto generations = ListGenerations(store.get());
+  if (!generations.ok()) return generations.status().In(doing);
+  if (generations->empty()) return Ok();  // a new database
+  // Somebody may have the empty file open, so it is not replaced.
+  if (size.ok())
+    return Status(Code::kExists, path + " is empty although " + store->url() +
+                                     " holds its history: remove the empty file, and load libreplica on another "
+                                     "connection (\":memory:\") before this one opens it")
+        .In(doing);
   auto restored = RestoreDatabase(store.get(), {}, path, {});
   // Another process was faster.
   if (!restored.ok() && FileExists(path)) return Ok();
-  return restored.status().In("restoring " + path + " before it is opened (REPLICA_RESTORE=auto)");
+  return restored.status().In(doing);
+}
+
+Status Hub::BeforeAdoption(const std::string& path, const char* name) {
+  return FileExists(path) ? RestoreMissing(path, name, false) : Ok();
 }
 
 std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* name) {

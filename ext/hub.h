@@ -33,6 +33,10 @@ class Hub {
   // Stops replicating it in this process, after a flush. kNotFound when it is not attached.
   Status Detach(const std::string& path) EXCLUDES(mutex_);
 
+  // For a database that was opened before the load. kExists: it is empty, though with REPLICA_RESTORE=auto it would
+  // have been restored; nobody may begin anew in it.
+  Status BeforeAdoption(const std::string& path, const char* name) EXCLUDES(mutex_);
+
   // The service of a database, or null.
   std::shared_ptr<Service> FindService(const std::string& path) EXCLUDES(mutex_);
   // The database with its control block, when this or another process replicates it; or null.
@@ -40,7 +44,7 @@ class Hub {
   // Why the database is not replicated although it should be; empty when there is no such reason.
   std::string Trouble(const std::string& path) EXCLUDES(mutex_);
   // Why a database that no trouble is known of is not replicated, and what to do.
-  std::string WhyNot() EXCLUDES(mutex_);
+  std::string WhyNot(const std::string& path) EXCLUDES(mutex_);
   // Paths of the databases known in this process, sorted.
   std::vector<std::string> Paths() EXCLUDES(mutex_);
 
@@ -50,6 +54,7 @@ class Hub {
  private:
   Hub() = default;
 
+  Status RestoreMissing(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
   Status BeforeOpen(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
   std::shared_ptr<Database> WalOpened(const std::string& path, const char* name) EXCLUDES(mutex_);
   void LastClose(const std::shared_ptr<Database>& database) EXCLUDES(mutex_);

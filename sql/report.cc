@@ -153,7 +153,7 @@ Result<std::string> SchemaPath(sqlite3* db, const std::string& schema) {
 
 Status NotReplicated(const std::string& path) {
   const std::string trouble = Hub::Get().Trouble(path);
-  return {Code::kInvalidArgument, path + " is not replicated: " + (trouble.empty() ? Hub::Get().WhyNot() : trouble)};
+  return {Code::kInvalidArgument, path + " is not replicated: " + (trouble.empty() ? Hub::Get().WhyNot(path) : trouble)};
 }
 
 ordered_json StatusReport(const std::string& path) {
@@ -165,7 +165,7 @@ ordered_json StatusReport(const std::string& path) {
   if (database == nullptr) {
     const std::string trouble = hub.Trouble(path);
     out["state"] = trouble.empty() ? "off" : "error";
-    out["message"] = trouble.empty() ? hub.WhyNot() : trouble;
+    out["message"] = trouble.empty() ? hub.WhyNot(path) : trouble;
     return out;
   }
   if (database->Stale()) {
@@ -187,7 +187,14 @@ ordered_json StatusReport(const std::string& path) {
   const auto waiting = static_cast<int32_t>(c->committed_changes.load() - c->captured_changes.load());
   const uint64_t committed = captured + (waiting > 0 && waiting < 100000000 ? static_cast<uint64_t>(waiting) : 0);
   const int64_t now = SystemClock().WallMicros();
-  const int64_t since = c->unacknowledged_since.load();
+  // The oldest commit that is captured and not acknowledged, else the oldest that is not captured, as far back as the
+  // ring of commit times reaches.
+  int64_t since = c->unacknowledged_since.load();
+  if (since == 0 && committed > captured) {
+    const uint64_t uncaptured = std::min<uint64_t>(committed - captured, kCommitTimes);
+    const uint32_t next = c->time_next.load(std::memory_order_acquire);
+    since = c->times[(next - static_cast<uint32_t>(uncaptured)) % kCommitTimes].time.load(std::memory_order_relaxed);
+  }
   const uint64_t spool = c->spool_bytes.load() + c->journal_total.load();
   auto time_or_null = [](int64_t micros) { return micros == 0 ? ordered_json() : ordered_json(FormatTime(micros)); };
   out["replica"] = LoadText(c->url);

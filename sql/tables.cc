@@ -57,11 +57,11 @@ Result<Rows> FillDatabases(sqlite3* /*db*/, const std::string& /*schema*/) {
     auto inner = [&](const char* outer, const char* name) {
       return s.contains(outer) ? FromJson(s[outer][name]) : Value();
     };
+    const Value error = s.contains("last_error") ? get("last_error") : s["state"] == "error" ? get("message") : Value();
     rows.push_back({path, get("replica"), get("generation"), get("state"), inner("txid", "committed"),
                     inner("txid", "captured"), inner("txid", "acknowledged"), inner("lag", "txids"),
-                    inner("lag", "bytes"), inner("lag", "seconds"), get("leader_pid"), get("last_acknowledged"),
-                    get("last_error"), get("error_since"), get("puts"), get("bytes_raw"), get("bytes_stored"),
-                    get("spool_bytes")});
+                    inner("lag", "bytes"), inner("lag", "seconds"), get("leader_pid"), get("last_acknowledged"), error,
+                    get("error_since"), get("puts"), get("bytes_raw"), get("bytes_stored"), get("spool_bytes")});
   }
   return rows;
 }

@@ -81,6 +81,8 @@ class Engine {
   Status AdoptHead(const Id& generation, const ReplicaHead& head, bool known, bool table_valid);
   Status RebuildTable(const Id& generation);
   Status Claim();
+  Result<bool> ClaimIsOfThisPath();
+  std::string ClaimText() const;
   // `rightful`: the URL holds this database's history already.
   Status NewGeneration(bool rightful);
   Status ProbeFencing(const Id& generation);

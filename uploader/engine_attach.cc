@@ -158,7 +158,10 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
         return Ok();
       }));
     }
-    const bool equal = same_size && scanned.checksum() == t.checksum_after && scanned.pages() == t.pages_after;
+    bool equal = same_size && scanned.checksum() == t.checksum_after && scanned.pages() == t.pages_after;
+    if (equal) {
+      REPLICA_ASSIGN(equal, ClaimIsOfThisPath());
+    }
     if (!equal && !options_.takeover)
       return {Code::kConflict, store_->url() + " holds the history of another database (id " + HexEncode(h.database) +
                                    ", TXID " + std::to_string(head.txid) + " of " + FormatTime(t.created) +
@@ -179,7 +182,10 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
     return NewGeneration(true);
   }
   if (!table_valid) REPLICA_TRY(RebuildTable(generation));
-  if (!lineage || state_.fenced || state_.restored) state_.writer = RandomNumber();
+  if (!lineage || state_.fenced || state_.restored) {
+    state_.writer = RandomNumber();
+    REPLICA_TRY(store_->Put(kClaimKey, ObjectBody::FromBytes(ClaimText()), false));
+  }
   const bool unchanged = lineage && table_valid && state_.stamp != FileStamp{} && state_.stamp == place_.opened;
   state_.database = h.database;
   state_.generation = generation;
@@ -239,12 +245,27 @@ Status Engine::ProbeFencing(const Id& generation) {
               "accept that with the option \"fencing\": false"};
 }
 
+// Which replica folder this is, and whose, for people.
+std::string Engine::ClaimText() const {
+  char host[256] = {};
+  (void)::gethostname(host, sizeof host - 1);
+  return Hex16(state_file_.FolderIdentity()) + " " + place_.database + " on " + host + "\n";
+}
+
+// False when the claim names another database or machine: then equal content proves nothing, as new databases are
+// equal.
+Result<bool> Engine::ClaimIsOfThisPath() {
+  auto theirs = store_->Get(kClaimKey, 0, kClaimLimit);
+  if (theirs.status().code() == Code::kNotFound) return true;
+  if (!theirs.ok()) return theirs.status();
+  const std::string mine = ClaimText();
+  return theirs->size() > 16 && theirs->substr(16) == mine.substr(16);
+}
+
 // Two databases that find the same URL empty at the same time must not both begin there. The claim names a replica
 // folder, which a crash between the claim and the first state does not change.
 Status Engine::Claim() {
-  char host[256] = {};
-  (void)::gethostname(host, sizeof host - 1);
-  const std::string mine = Hex16(state_file_.FolderIdentity()) + " " + place_.database + " on " + host + "\n";
+  const std::string mine = ClaimText();
   const bool may_replace = options_.takeover || !options_.fencing;
   Status status = store_->Put(kClaimKey, ObjectBody::FromBytes(mine), !may_replace);
   if (status.code() != Code::kExists) return status;

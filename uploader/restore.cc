@@ -350,6 +350,8 @@ Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& targ
       return Status(Code::kExists,
                     path + suffix + " exists: a restore never overwrites; remove it or choose another path");
   }
+  if (!FileExists(ParentFolder(path)))
+    return Status(Code::kNotFound, "the folder " + ParentFolder(path) + " does not exist: create it first");
   REPLICA_ASSIGN(UniqueFd lock, LockFolder(path));
   const std::string temporary = path + ".restore-" + std::to_string(::getpid());
   REPLICA_ASSIGN(RestoredDatabase restored, RestoreFile(store, target, temporary, progress));

@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
@@ -277,6 +278,8 @@ int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, i
     Status status = hooks->before_open(name, name, (flags & SQLITE_OPEN_CREATE) != 0);
     if (!status.ok()) {
       sqlite3_log(SQLITE_CANTOPEN, "libreplica: %s", status.message().c_str());
+      // xOpen has no way to tell, and few applications read SQLite's log: an open that fails must not be a riddle.
+      (void)std::fprintf(stderr, "libreplica: %s\n", status.message().c_str());
       f->pMethods = nullptr;
       return SQLITE_CANTOPEN;
     }

@@ -109,7 +109,7 @@ sys.stdin.readline()
             with open(out + suffix) as file:
                 self.assertEqual(file.read(), "precious")
             os.remove(out + suffix)
-        self.assert_fails("open .*no/such/folder", "SELECT replica_restore(?, ?)", self.url(), self.path("no/such/folder/x.db"))
+        self.assert_fails("folder .*no/such/folder does not exist", "SELECT replica_restore(?, ?)", self.url(), self.path("no/such/folder/x.db"))
         db.close()
 
     def test_Invariant_NoSilentGap_damaged_objects(self):
@@ -275,6 +275,10 @@ class S3Replica(harness.TestCase):
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         db = self.attach(self.url(), '"endpoint": "http://127.0.0.1:%d", %s' % (port, KEYS))
+        db.execute("INSERT INTO t VALUES (1)")
+        time.sleep(0.3)
+        self.assertGreater(status(db)["lag"]["txids"], 0)
+        self.assertGreater(status(db)["lag"]["seconds"], 0.2, "nothing was ever captured, and that counts")
         self.assert_trouble(db, "no answer from http://127.0.0.1:%d" % port, 1500)
 
     def fake(self, answer):

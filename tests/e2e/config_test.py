@@ -15,7 +15,7 @@ class Configuration(harness.TestCase):
             for name in ("REPLICA_URL", "LITESTREAM_REPLICA_BUCKET", "LITESTREAM_ACCESS_KEY_ID", "LITESTREAM_SECRET_ACCESS_KEY"):
                 self.assertIn(name, done.stderr)
         done = self.shell(":memory:", "SELECT 1;", environment=clean_environment(REPLICA_REQUIRED="1"), check=False)
-        self.assertIn("a replica is required and not configured", done.stderr)
+        self.assertIn("a replica is required (REPLICA_REQUIRED=1) and not configured", done.stderr)
 
     def test_production_with_settings_loads(self):
         environment = clean_environment(RAILS_ENV="production", REPLICA_URL=self.url())
@@ -47,7 +47,7 @@ class Configuration(harness.TestCase):
         uri = "file:%s?replica=%s" % (self.path("a.db"), self.url())
         self.shell(":memory:", "ATTACH '%s' AS a;" % uri, "PRAGMA a.journal_mode=WAL;", "CREATE TABLE a.t(x);",
                    environment=clean_environment())
-        self.assertEqual(len(os.listdir(self.path("replica"))), 1)
+        self.assertEqual(len(self.generations()), 1)
 
     def test_restore_missing_database_at_open(self):
         environment = clean_environment(REPLICA_URL=self.url(), REPLICA_RESTORE="auto")
@@ -57,6 +57,21 @@ class Configuration(harness.TestCase):
         # The shell opens its database before the load: open a second one after it.
         out = self.shell(":memory:", "ATTACH '%s' AS a;" % self.path("a.db"), "SELECT x FROM a.t;", environment=environment)
         self.assertEqual(out, "kept")
+
+    def test_restore_never_begins_anew_in_an_empty_file(self):
+        """An application that opens its database before the load has created an empty file by then."""
+        environment = clean_environment(REPLICA_URL=self.url(), REPLICA_RESTORE="auto")
+        self.shell(self.path("a.db"), "PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES ('kept');",
+                   environment=environment)
+        subprocess.run(["rm", "-r", self.path("a.db"), self.path("a.db-replica")], check=True)
+        open(self.path("a.db"), "w").close()
+        done = self.shell(self.path("a.db"), "SELECT 1;", environment=environment, check=False)
+        self.assertIn("is empty although", done.stderr)
+        done = self.shell(":memory:", "ATTACH '%s' AS a;" % self.path("a.db"), "SELECT last_error FROM replica_databases;",
+                          environment=environment, check=False)
+        self.assertIn("is empty although", done.stderr)
+        self.assertIn("remove the empty file", done.stdout)
+        self.assertEqual(os.path.getsize(self.path("a.db")), 0)
 
 
 if __name__ == "__main__":

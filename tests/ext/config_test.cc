@@ -56,6 +56,7 @@ TEST(Config, ProductionRequiresAReplicaAndNamesWhatIsMissing) {
     ASSERT_TRUE(config.ok());
     EXPECT_TRUE(config->required) << name;
     const std::string message = MissingMessage(*config);
+    EXPECT_NE(message.find(name), std::string::npos) << "why it is required";
     for (const char* setting :
          {"LITESTREAM_REPLICA_BUCKET", "LITESTREAM_ACCESS_KEY_ID", "LITESTREAM_SECRET_ACCESS_KEY"})
       EXPECT_NE(message.find(setting), std::string::npos) << setting;
@@ -73,6 +74,8 @@ TEST(Config, WrongValuesAreNamed) {
             std::string::npos);
   EXPECT_FALSE(Read({{"REPLICA_SPOOL_LIMIT", "-5"}}).ok());
   EXPECT_FALSE(Read({{"REPLICA_REQUIRED", "perhaps"}}).ok());
+  EXPECT_NE(Read({{"REPLICA_CA_FILE", "/no/such.pem"}}).status().message().find("/no/such.pem"), std::string::npos);
+  EXPECT_NE(Read({{"REPLICA_DATABASES", "/a/b.db:data/*.db"}}).status().message().find("data/*.db"), std::string::npos);
 }
 
 TEST(Config, DatabasesNarrowByPathOrName) {
@@ -101,7 +104,7 @@ TEST(Config, JsonOptionsAreChecked) {
 TEST(Config, UrlsAreParsedStrictly) {
   EXPECT_EQ(ParseUrl("s3://b/p/q/")->prefix, "p/q");
   EXPECT_EQ(ParseUrl("file:///var/x/")->folder, "/var/x");
-  for (const char* bad : {"", "s3://", "s3:///p", "file://relative", "/var/x", "s3://b ucket/p", "http://x"})
+  for (const char* bad : {"", "s3://", "s3:///p", "file://relative", "/var/x", "s3://b ucket/p", "http://x", "file:///", "file:////"})
     EXPECT_FALSE(ParseUrl(bad).ok()) << bad;
 }
 
