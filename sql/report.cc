@@ -191,8 +191,8 @@ ordered_json StatusReport(const std::string& path) {
   // ring of commit times reaches.
   int64_t since = c->unacknowledged_since.load();
   if (since == 0 && committed > captured) {
-    const uint64_t uncaptured = std::min<uint64_t>(committed - captured, kCommitTimes);
     const uint32_t next = c->time_next.load(std::memory_order_acquire);
+    const uint64_t uncaptured = std::min<uint64_t>({committed - captured, kCommitTimes, next});
     since = c->times[(next - static_cast<uint32_t>(uncaptured)) % kCommitTimes].time.load(std::memory_order_relaxed);
   }
   const uint64_t spool = c->spool_bytes.load() + c->journal_total.load();
