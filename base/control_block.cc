@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/byte_lock.h"
 #include "base/fs.h"
 #include "base/futex.h"
 #include "base/hash.h"
@@ -94,14 +95,8 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
   REPLICA_TRY(MakeFolders(folder));
   const std::string path = folder + "/control";
   // Creation is serialised by an advisory lock on the folder, so that two processes do not make two blocks.
-  REPLICA_ASSIGN(UniqueFd guard, OpenFile(folder + "/lock", O_RDWR | O_CREAT));
-  struct flock lock {};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = 2;
-  lock.l_len = 1;
-  while (::fcntl(guard.get(), F_OFD_SETLKW, &lock) != 0)
-    if (errno != EINTR) return ErrnoStatus(errno, "lock", folder + "/lock");
+  REPLICA_ASSIGN(UniqueFd guard, OpenFile(LockPath(folder), O_RDWR | O_CREAT));
+  REPLICA_TRY(Lock(guard.get(), LockByte::kCreation, LockPath(folder)));
 
   auto existing = OpenFile(path, O_RDWR);
   if (existing.ok() && Usable(*existing)) {

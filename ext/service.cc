@@ -8,6 +8,7 @@
 #include <exception>
 #include <thread>
 
+#include "base/byte_lock.h"
 #include "base/futex.h"
 #include "base/worker.h"
 #include "vfs/wal_source.h"
@@ -55,17 +56,13 @@ void Service::Stop(int64_t flush_micros) {
 
 void Service::Run() {
   for (;;) {
-    auto fd = OpenFile(database_->folder() + "/lock", O_RDWR | O_CREAT);
-    struct flock lock {};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    lock.l_start = 0;
-    lock.l_len = 1;
+    const std::string path = LockPath(database_->folder());
+    auto fd = OpenFile(path, O_RDWR | O_CREAT);
     bool locked = false;
     bool waited = false;
     if (fd.ok()) {
       lock_fd_ = std::move(*fd);
-      locked = ::fcntl(lock_fd_.get(), F_OFD_SETLK, &lock) == 0;
+      locked = TryLock(lock_fd_.get(), LockByte::kLeader);
       waited = !locked;
       if (waited) {
         {
@@ -73,8 +70,7 @@ void Service::Run() {
           blocked_ = true;
           changed_.notify_all();
         }
-        while (!(locked = ::fcntl(lock_fd_.get(), F_OFD_SETLKW, &lock) == 0) && errno == EINTR) {
-        }
+        locked = Lock(lock_fd_.get(), LockByte::kLeader, path).ok();
       }
     }
     {

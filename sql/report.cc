@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/byte_lock.h"
 #include "base/clock.h"
 #include "ext/hub.h"
 #include "ext/wait.h"
@@ -21,16 +22,10 @@ using nlohmann::ordered_json;
 constexpr int64_t kVerifyWait = 60000000;  // µs for the leader's part of a verify
 constexpr int kQuickTries = 5;
 
-// True while some process holds the leadership (byte 0 of the lock file).
+// True while some process holds the leadership.
 bool HasLeader(const std::string& folder) {
-  auto fd = OpenFile(folder + "/lock", O_RDWR);
-  if (!fd.ok()) return false;
-  struct flock lock {};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = 0;
-  lock.l_len = 1;
-  return ::fcntl(fd->get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  auto fd = OpenFile(LockPath(folder), O_RDWR);
+  return fd.ok() && IsLocked(fd->get(), LockByte::kLeader);
 }
 
 Id LoadId(const std::atomic<uint64_t> (&words)[2]) {
@@ -153,7 +148,8 @@ Result<std::string> SchemaPath(sqlite3* db, const std::string& schema) {
 
 Status NotReplicated(const std::string& path) {
   const std::string trouble = Hub::Get().Trouble(path);
-  return {Code::kInvalidArgument, path + " is not replicated: " + (trouble.empty() ? Hub::Get().WhyNot(path) : trouble)};
+  return {Code::kInvalidArgument,
+          path + " is not replicated: " + (trouble.empty() ? Hub::Get().WhyNot(path) : trouble)};
 }
 
 ordered_json StatusReport(const std::string& path) {

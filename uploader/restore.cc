@@ -10,6 +10,7 @@
 #include <deque>
 #include <memory>
 
+#include "base/byte_lock.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "uploader/replica.h"
@@ -296,15 +297,10 @@ Status WriteRestoredState(const std::string& path, const std::string& url, const
 
 // Holds the leadership lock of a path's replica folder, so that no uploader runs there meanwhile.
 Result<UniqueFd> LockFolder(const std::string& path) {
-  const std::string lock_path = path + "-replica/lock";
+  const std::string lock_path = LockPath(path + "-replica");
   if (!FileExists(lock_path)) return UniqueFd();
   REPLICA_ASSIGN(UniqueFd fd, OpenFile(lock_path, O_RDWR));
-  struct flock lock {};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = 0;
-  lock.l_len = 1;
-  if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0)
+  if (!TryLock(fd.get(), LockByte::kLeader))
     return Status(Code::kConflict,
                   path + " is being replicated by a running process: stop it before restoring to this path");
   return fd;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/byte_lock.h"
 #include "base/futex.h"
 #include "base/hash.h"
 
@@ -16,18 +17,6 @@ namespace {
 constexpr uint64_t kChunkMagic = 0x314b48434a524c52;  // "RLRJCHK1"
 constexpr char kJournalPrefix[] = "journal-";
 constexpr size_t kCopyBytes = 1 << 20;
-constexpr off_t kUsersByte = 3;  // of `lock`
-
-Status SetLock(int fd, short type, off_t start, const std::string& path) {
-  struct flock lock {};
-  lock.l_type = type;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = start;
-  lock.l_len = 1;
-  while (::fcntl(fd, F_OFD_SETLKW, &lock) != 0)
-    if (errno != EINTR) return ErrnoStatus(errno, "lock", path);
-  return Ok();
-}
 
 // True when the wal-index no longer has these salts. A header that is being changed just now is read again.
 bool Restarted(const volatile void* region0, const WalSalts& salts) {
@@ -98,7 +87,7 @@ Result<std::shared_ptr<Database>> Database::Find(const std::string& path) {
 }
 
 Result<std::shared_ptr<Database>> Database::Open(const std::string& path, std::unique_ptr<ControlMapping> mapping) {
-  REPLICA_ASSIGN(UniqueFd fd, OpenFile(FolderOf(path) + "/lock", O_RDWR | O_CREAT));
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(LockPath(FolderOf(path)), O_RDWR | O_CREAT));
   return std::shared_ptr<Database>(new Database(path, std::move(mapping), std::move(fd)));
 }
 
@@ -123,11 +112,11 @@ std::string Database::JournalPath(uint64_t index) const {
 }
 
 Status Database::LockGateFile() {
-  return SetLock(gate_fd_.get(), F_WRLCK, 1, folder_ + "/lock");
+  return Lock(gate_fd_.get(), LockByte::kGate, LockPath(folder_));
 }
 
 void Database::UnlockGateFile() {
-  (void)SetLock(gate_fd_.get(), F_UNLCK, 1, folder_ + "/lock");
+  Unlock(gate_fd_.get(), LockByte::kGate);
 }
 
 void Database::PassGate(const volatile void* region0) noexcept {
@@ -189,20 +178,14 @@ void Database::PassGate(const volatile void* region0) noexcept {
 void Database::AddUser() {
   MutexLock lock(gate_);
   if (users_++ != 0) return;
-  const std::string path = folder_ + "/lock";
-  struct flock alone {};
-  alone.l_type = F_WRLCK;
-  alone.l_whence = SEEK_SET;
-  alone.l_start = kUsersByte;
-  alone.l_len = 1;
-  if (::fcntl(gate_fd_.get(), F_OFD_SETLK, &alone) == 0) control_->gate_life.store(0, std::memory_order_release);
+  if (TryLock(gate_fd_.get(), LockByte::kUsers)) control_->gate_life.store(0, std::memory_order_release);
   // Waits at most for another process that is at these two lines.
-  (void)SetLock(gate_fd_.get(), F_RDLCK, kUsersByte, path);
+  (void)LockShared(gate_fd_.get(), LockByte::kUsers, LockPath(folder_));
 }
 
 void Database::RemoveUser() {
   MutexLock lock(gate_);
-  if (--users_ == 0) (void)SetLock(gate_fd_.get(), F_UNLCK, kUsersByte, folder_ + "/lock");
+  if (--users_ == 0) Unlock(gate_fd_.get(), LockByte::kUsers);
 }
 
 void Database::BeginWal(uint64_t position, uint32_t changes) noexcept {

@@ -1,7 +1,5 @@
 #include "vfs/wal_source.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <atomic>
 #include <ctime>
@@ -10,34 +8,19 @@
 #include "base/clock.h"
 #include "uploader/page_table.h"
 #include "uploader/segment_reader.h"
-#include "vfs/shim.h"
+#include "vfs/wal_reading.h"
 
 namespace replica {
 namespace {
 
 constexpr int kLookAgain = 20;
 
-Status Lost(const std::string& path, const std::string& why) {
-  return {Code::kConflict,
-          path + ": commits were written around libreplica (" + why + "); the difference will be found and sent"};
-}
-
 }  // namespace
 
-struct WalSource::Reading {
-  Batch batch;
-  WalPosition at;                  // the last frame read
-  std::vector<Batch::Frame> open;  // frames of the commit that is not closed yet
-  FrameHeader last_commit;         // header of the last commit frame
-  bool has_last_commit = false;
-  uint64_t budget = 0;
-  const WalPosition* until = nullptr;
-  std::unordered_map<uint64_t, int64_t> times;  // packed position → commit time
-  int64_t last_time = 0;
-  std::string scratch[2];
-
-  bool Reached() const { return until != nullptr && at.SameWal(*until) && at.frame >= until->frame; }
-};
+Status WalSource::Lost(const std::string& why) const {
+  return {Code::kConflict, database_->path() + ": commits were written around libreplica (" + why +
+                               "); the difference will be found and sent"};
+}
 
 WalSource::WalSource(std::shared_ptr<Database> database, std::unique_ptr<OwnConnection> connection)
     : database_(std::move(database)),
@@ -208,88 +191,6 @@ Status WalSource::AddFrame(const FrameHeader& header, Batch::Frame frame, Readin
   return r->at.frame == check_frame_ ? CheckChanges(check_count_) : Ok();
 }
 
-Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) {
-  *whole = false;
-  REPLICA_ASSIGN(UniqueFd opened, OpenFile(path, O_RDONLY));
-  auto fd = std::make_shared<UniqueFd>(std::move(opened));
-  REPLICA_ASSIGN(uint64_t size, FileSize(path));
-  const auto file = static_cast<int32_t>(r->batch.files.size());
-  r->batch.files.emplace_back(path, fd);
-  const uint64_t frame_size = page_size_ + kFrameHeaderSize;
-  std::string piece;
-  for (uint64_t at = 0; at + kJournalChunkSize <= size;) {
-    char head[kJournalChunkSize];
-    JournalChunk chunk;
-    REPLICA_ASSIGN(size_t n, ReadAt(fd->get(), head, sizeof head, at, path));
-    // A process that died while it appended leaves a chunk that is not whole; `durable` never counted on it.
-    if (n != sizeof head || !DecodeChunk({head, sizeof head}, &chunk)) break;
-    if (at + kJournalChunkSize + chunk.bytes() > size || chunk.page_size != page_size_) break;
-    const uint64_t frames_at = at + kJournalChunkSize;
-    at = frames_at + chunk.bytes();
-    if (fresh_ || chunk.salts != r->at.salts) {
-      // An older WAL's chunk is behind us already when it does not start where we stand.
-      if (chunk.first != 1 || !EnterWal(chunk.salts, chunk.gate_position, chunk.gate_changes, r)) continue;
-    }
-    const uint32_t last = chunk.first + chunk.count - 1;
-    if (last <= r->at.frame) continue;
-    if (chunk.first > r->at.frame + 1) return Lost(database_->path(), "the journal lacks frames");
-    if (verify_journal_) {
-      // An earlier leader's journal, perhaps of before a crash of the machine: each frame must continue the checksum.
-      uint32_t sum[2] = {r->at.checksum[0], r->at.checksum[1]};
-      bool known = r->at.frame != 0;
-      for (uint32_t i = r->at.frame + 1; i <= last; i++) {
-        piece.resize(frame_size);
-        REPLICA_ASSIGN(size_t got,
-                       ReadAt(fd->get(), piece.data(), frame_size, frames_at + (i - chunk.first) * frame_size, path));
-        if (got != frame_size) return Lost(database_->path(), "the journal is damaged");
-        const auto* bytes = reinterpret_cast<const uint8_t*>(piece.data());
-        const FrameHeader h = ParseFrameHeader(bytes);
-        if (known && h.salts != WalSalts{}) {
-          uint32_t next[2];
-          FrameChecksum(false, bytes, page_size_, sum, next);
-          if (next[0] != h.checksum[0] || next[1] != h.checksum[1])
-            return Lost(database_->path(), "the journal is damaged");
-        }
-        known = h.salts != WalSalts{};
-        sum[0] = h.checksum[0];
-        sum[1] = h.checksum[1];
-      }
-    }
-    for (uint32_t i = r->at.frame + 1; i <= last; i++) {
-      if (r->Reached()) return Ok();
-      const uint64_t offset = frames_at + (i - chunk.first) * frame_size;
-      uint8_t bytes[kFrameHeaderSize];
-      REPLICA_ASSIGN(size_t got, ReadAt(fd->get(), bytes, sizeof bytes, offset, path));
-      const FrameHeader h = ParseFrameHeader(bytes);
-      if (got != sizeof bytes || !BelongsTo(h, chunk.salts)) return Lost(database_->path(), "the journal is damaged");
-      Batch::Frame frame;
-      frame.page = h.page;
-      frame.file = file;
-      frame.offset = offset + kFrameHeaderSize;
-      REPLICA_TRY(AddFrame(h, frame, r));
-    }
-    if (chunk.at_end && r->open.empty()) {
-      r->batch.end_changes = chunk.changes;
-      r->batch.end_changes_known = true;
-      if (check_frame_ == 0) REPLICA_TRY(CheckChanges(chunk.changes));
-    }
-  }
-  *whole = true;
-  return Ok();
-}
-
-Status WalSource::ReadJournals(Reading* r) {
-  REPLICA_ASSIGN(auto journals, database_->RotateJournal());
-  for (const std::string& path : journals) {
-    if (std::find(r->batch.journals.begin(), r->batch.journals.end(), path) != r->batch.journals.end()) continue;
-    bool whole = false;
-    REPLICA_TRY(ReadJournal(path, r, &whole));
-    if (!whole) break;
-    r->batch.journals.push_back(path);
-  }
-  return Ok();
-}
-
 Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
   const uint64_t frame_size = page_size_ + kFrameHeaderSize;
   uint32_t last = header.max_frame;
@@ -317,7 +218,7 @@ Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
     FrameChecksum(false, bytes_first, page_size_, r->at.checksum, sum);
     if (h.salts == r->at.salts && (sum[0] != h.checksum[0] || sum[1] != h.checksum[1])) {
       b.memory.resize(start);
-      return Lost(database_->path(), "frame " + std::to_string(first) + " of the WAL does not follow the one before");
+      return Lost("frame " + std::to_string(first) + " of the WAL does not follow the one before");
     }
   }
   for (uint32_t i = first; i <= last; i++) {
@@ -347,9 +248,8 @@ Status WalSource::CheckChanges(uint32_t changes) {
   const uint32_t counted = changes - start_changes_;
   if (counted >= commits_seen_ && counted <= commit_frames_) return Ok();
   lost_ = true;
-  return Lost(database_->path(), "SQLite counted " + std::to_string(counted) +
-                                     " commits since the WAL restarted, the WAL holds " +
-                                     std::to_string(commit_frames_));
+  return Lost("SQLite counted " + std::to_string(counted) + " commits since the WAL restarted, the WAL holds " +
+              std::to_string(commit_frames_));
 }
 
 // Commits are told only once their WAL's count is checked. A batch that ends before the WAL does has not come to the
@@ -371,7 +271,7 @@ Status WalSource::CheckUnfinished(const Reading& r) {
       counted <= commit_frames_ + more)
     return Ok();  // and checked again at its end
   lost_ = true;
-  return Lost(database_->path(), "the WAL was restarted before the commits read from it could be counted");
+  return Lost("the WAL was restarted before the commits read from it could be counted");
 }
 
 Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* until) {
@@ -425,10 +325,10 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
         auto place = [](uint64_t packed) {
           return Hex16(packed).substr(0, 8) + "/" + std::to_string(static_cast<uint32_t>(packed));
         };
-        status = Lost(database_->path(), "the WAL was restarted by a process without libreplica: captured to " +
-                                             place(PackPosition(r.at.salts, r.at.frame)) + ", the WAL is at " +
-                                             place(PackPosition(header.wal_salts(), header.max_frame)) +
-                                             ", the last restart seen was at " + place(gate));
+        status = Lost("the WAL was restarted by a process without libreplica: captured to " +
+                      place(PackPosition(r.at.salts, r.at.frame)) + ", the WAL is at " +
+                      place(PackPosition(header.wal_salts(), header.max_frame)) + ", the last restart seen was at " +
+                      place(gate));
         struct timespec pause = {0, 1000000};
         nanosleep(&pause, nullptr);
         continue;

@@ -74,6 +74,7 @@ class WalSource : public Source {
   Succession LeadsOn(const WalPosition& at, const WalSalts& salts, uint64_t gate, uint32_t gate_changes) const;
   uint32_t NotDurable() const;  // committed frames that only the WAL holds
   Status CheckChanges(uint32_t changes);
+  Status Lost(const std::string& why) const;
   Status CheckUnfinished(const Reading& reading);
 
   const std::shared_ptr<Database> database_;

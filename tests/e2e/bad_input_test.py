@@ -326,56 +326,29 @@ class S3Replica(harness.TestCase):
         db = self.attach(self.url(), '"endpoint": "%s", %s' % (endpoint, KEYS))
         self.assert_trouble(db, "ignores If-None-Match")
 
-    def test_slow_down_is_tried_again(self):
+    def proxy(self, refuse=None, spoil=None):
+        """A proxy to the real server. `refuse` answers instead of it (code, body) or lets the request pass (None). `spoil`
+        takes the answer's body and may send it in its own way: then it returns true."""
+        import http.client
         real = S3_ENDPOINT.split("://")[1]
-        count = {"n": 0}
 
         def answer(handler):
-            # Every second request is refused; the others go to the real server, as they are.
-            import http.client
             body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
-            count["n"] += 1
-            if count["n"] % 2 == 0:
-                data, code = b"<Error><Code>SlowDown</Code></Error>", 503
-            else:
-                upstream = http.client.HTTPConnection(real)
-                upstream.request(handler.command, handler.path, body, dict(handler.headers))
-                reply = upstream.getresponse()
-                data, code = reply.read(), reply.status
-                upstream.close()
-            handler.send_response(code)
-            handler.send_header("Content-Length", str(len(data)))
-            handler.end_headers()
-            if handler.command != "HEAD":
-                handler.wfile.write(data)
-        endpoint = self.fake(answer)
-        db = self.attach(self.url(), '"endpoint": "%s", "sync_interval_ms": 0, %s' % (endpoint, KEYS))
-        sync(db)
-        for i in range(5):
-            db.execute("INSERT INTO t VALUES (?)", (i,))
-            sync(db)
-        expected = image(db)
-        db.close()
-        self.assertGreater(count["n"], 10)
-        self.assert_restores(self.url(), "latest", expected, 4096, harness.s3_environment())
-
-    def test_answer_that_is_lost_is_no_rival(self):
-        """A PUT that is stored but whose answer never comes: the retry meets its own object."""
-        real = S3_ENDPOINT.split("://")[1]
-        lost = []
-
-        def answer(handler):
-            import http.client
-            body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+            refused = refuse(handler) if refuse else None
+            if refused:
+                handler.send_response(refused[0])
+                handler.send_header("Content-Length", str(len(refused[1])))
+                handler.end_headers()
+                if handler.command != "HEAD":
+                    handler.wfile.write(refused[1])
+                return
             upstream = http.client.HTTPConnection(real)
             upstream.request(handler.command, handler.path, body, dict(handler.headers))
             reply = upstream.getresponse()
             data = reply.read()
             upstream.close()
-            if handler.command == "PUT" and "/log/" in handler.path and handler.path not in lost:
-                lost.append(handler.path)
+            if spoil and spoil(handler, reply, data):
                 handler.close_connection = True
-                handler.connection.shutdown(socket.SHUT_RDWR)
                 return
             handler.send_response(reply.status)
             length = reply.getheader("Content-Length") if handler.command == "HEAD" else str(len(data))
@@ -383,16 +356,66 @@ class S3Replica(harness.TestCase):
             handler.end_headers()
             if handler.command != "HEAD":
                 handler.wfile.write(data)
-        endpoint = self.fake(answer)
+        return self.fake(answer)
+
+    def work_through(self, endpoint, commits):
         db = self.attach(self.url(), '"endpoint": "%s", "sync_interval_ms": 0, %s' % (endpoint, KEYS))
         sync(db)
-        for i in range(4):
-            db.execute("INSERT INTO t VALUES (?)", (i,))
+        for i in range(commits):
+            db.execute("INSERT INTO t VALUES (randomblob(20000))")
             sync(db)
         expected = image(db)
         db.close()
+        return expected
+
+    def test_slow_down_is_tried_again(self):
+        count = {"n": 0}
+
+        def refuse(handler):
+            count["n"] += 1
+            return (503, b"<Error><Code>SlowDown</Code></Error>") if count["n"] % 2 == 0 else None
+        expected = self.work_through(self.proxy(refuse=refuse), 5)
+        self.assertGreater(count["n"], 10)
+        self.assert_restores(self.url(), "latest", expected, 4096, harness.s3_environment())
+
+    def test_answer_that_is_lost_is_no_rival(self):
+        """A PUT that is stored but whose answer never comes: the retry meets its own object."""
+        lost = []
+
+        def spoil(handler, reply, data):
+            if handler.command != "PUT" or "/log/" not in handler.path or handler.path in lost:
+                return False
+            lost.append(handler.path)
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            return True
+        expected = self.work_through(self.proxy(spoil=spoil), 4)
         self.assertGreaterEqual(len(lost), 4)
         self.assert_restores(self.url(), "latest", expected, 4096, harness.s3_environment())
+
+    def test_bodies_that_are_cut_or_drip(self):
+        """A restore through answers that end too early, once each, and others that come in small pieces."""
+        cut = []
+
+        def spoil(handler, reply, data):
+            if handler.command != "GET" or len(data) < 300 or not reply.getheader("Content-Length"):
+                return False
+            handler.send_response(reply.status)
+            for name in ("Content-Length", "Content-Range", "Content-Type"):
+                if reply.getheader(name):
+                    handler.send_header(name, reply.getheader(name))
+            handler.end_headers()
+            if handler.path not in cut:
+                cut.append(handler.path)
+                handler.wfile.write(data[:len(data) // 2])
+                return True
+            for at in range(0, len(data), 4096):
+                handler.wfile.write(data[at:at + 4096])
+                time.sleep(0.01)
+            return True
+        expected = self.work_through(S3_ENDPOINT, 4)
+        endpoint = self.proxy(spoil=spoil)
+        self.assert_restores(self.url(), "latest", expected, 4096, harness.s3_environment(REPLICA_ENDPOINT=endpoint))
+        self.assertTrue(cut)
 
     def test_certificate_that_does_not_verify_and_private_ca(self):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",

@@ -1,0 +1,35 @@
+// Locks on bytes of <database>-replica/lock among processes: open-file-description locks, which the kernel frees when
+// the last descriptor of the description closes, hence when its process dies, and which threads of one process may hold
+// against each other through descriptions of their own (fcntl(2)). Thread-safe.
+#ifndef LIBREPLICA_BASE_BYTE_LOCK_H_
+#define LIBREPLICA_BASE_BYTE_LOCK_H_
+
+#include <string>
+
+#include "base/status.h"
+
+namespace replica {
+
+// Which byte is what; docs/architecture.md tells who holds them for how long.
+enum class LockByte {
+  kLeader = 0,    // the leadership
+  kGate = 1,      // the journal and the restart gate
+  kCreation = 2,  // creation of the control block
+  kUsers = 3,     // shared by every process with a connection to the database
+};
+
+// "<folder>/lock"
+std::string LockPath(const std::string& folder);
+
+// Takes the lock if it is free; also turns one kind that this description holds into the other.
+bool TryLock(int fd, LockByte byte);
+// Waits for it. `path` is for the error.
+Status Lock(int fd, LockByte byte, const std::string& path);
+Status LockShared(int fd, LockByte byte, const std::string& path);
+void Unlock(int fd, LockByte byte);
+// True when another description holds it in any way.
+bool IsLocked(int fd, LockByte byte);
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_BASE_BYTE_LOCK_H_

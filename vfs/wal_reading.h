@@ -1,0 +1,31 @@
+// What WalSource gathers while it reads: private to wal_source.cc and wal_source_journal.cc.
+#ifndef LIBREPLICA_VFS_WAL_READING_H_
+#define LIBREPLICA_VFS_WAL_READING_H_
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "vfs/wal_source.h"
+
+namespace replica {
+
+struct WalSource::Reading {
+  Batch batch;
+  WalPosition at;                  // the last frame read
+  std::vector<Batch::Frame> open;  // frames of the commit that is not closed yet
+  FrameHeader last_commit;         // header of the last commit frame
+  bool has_last_commit = false;
+  uint64_t budget = 0;
+  const WalPosition* until = nullptr;
+  std::unordered_map<uint64_t, int64_t> times;  // packed position → commit time
+  int64_t last_time = 0;
+  std::string scratch[2];
+
+  bool Reached() const { return until != nullptr && at.SameWal(*until) && at.frame >= until->frame; }
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_VFS_WAL_READING_H_
