@@ -208,8 +208,7 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
     curl_slist* longer = curl_slist_append(t->headers, header.c_str());
     if (longer != nullptr) t->headers = longer;
   }
-  // No empty "Expect:" to switch off 100-continue: libcurl 7.88 would sign the header and then not send it. It asks
-  // only above 1 MiB, where the round trip is worth it: a refusal comes before the body.
+  // No empty "Expect:" to switch off 100-continue: libcurl 7.88 would sign the header and then not send it.
   curl_easy_setopt(easy, CURLOPT_URL, r.url.c_str());
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
@@ -234,6 +233,9 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
     curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
   } else if (r.method == "PUT") {
     curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+    // The body follows at once: waiting for "100 Continue" would cost a round trip a PUT, and a second where a proxy
+    // does not answer so.
+    curl_easy_setopt(easy, CURLOPT_EXPECT_100_TIMEOUT_MS, 1L);
     curl_easy_setopt(easy, CURLOPT_READFUNCTION, &Transfer::OnRead);
     curl_easy_setopt(easy, CURLOPT_READDATA, t);
     curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, &Transfer::OnSeek);
