@@ -114,6 +114,7 @@ const sqlite3_io_methods* TableOf(sqlite3_vfs* vfs) {
 }  // namespace
 
 Status HookSharedShmLock(sqlite3_vfs* vfs, LateShmLockMethod hook) {
+  REPLICA_TRY(MappingOf(reinterpret_cast<const void*>(sqlite3_api->libversion)).status());
   // SQLite's own VFSes only: other libraries' xOpen may do anything, up to opening a connection.
   if (!SameLibrary(reinterpret_cast<const void*>(vfs->xOpen), reinterpret_cast<const void*>(sqlite3_api->libversion)))
     return Ok();
