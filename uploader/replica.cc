@@ -70,7 +70,7 @@ uint64_t StoreBytes::PieceSize(uint64_t at) const {
 }
 
 void StoreBytes::FetchAhead(uint64_t at) {
-  if (PieceSize(at) == 0 || next_.valid()) return;
+  if (PieceSize(at) == 0) return;
   next_at_ = at;
   next_ = std::async(std::launch::async,
                      [store = store_, key = key_, at, n = PieceSize(at)] { return store->Get(key, at, n); });
@@ -84,30 +84,29 @@ Result<std::string> StoreBytes::Read(uint64_t offset, uint64_t size) {
   const Status too_short(Code::kCorrupt, name_ + ": shorter than its contents say (truncated?)");
   if (offset > size_ || size > size_ - offset) return too_short;
   auto inside = [&] { return offset >= piece_at_ && offset + size <= piece_at_ + piece_.size(); };
+  if (offset == 0 && !inside()) {
+    piece_.clear();
+    piece_at_ = 0;
+  }
   if (!inside()) {
-    const bool jump = size_ > kReadAhead && offset != piece_at_ + piece_.size() && offset != 0 && offset < piece_at_;
-    const bool end = size_ > kReadAhead && offset + size == size_;
-    if (jump || end || size > kReadAhead) {
-      // Header, trailer and index of a large object: by themselves, without losing the place in the sequence of blocks.
+    const uint64_t end = piece_at_ + piece_.size();
+    if (offset < piece_at_ || offset > end || size > kReadAhead) {
+      // Trailer and index of a large object: by themselves, without losing the place in the sequence of blocks.
       REPLICA_ASSIGN(std::string bytes, store_->Get(key_, offset, size));
       if (bytes.size() != size) return too_short;
       return bytes;
     }
-    const uint64_t from = size_ <= kReadAhead ? 0 : offset;
-    if (next_.valid() && next_at_ <= from && from + size <= next_at_ + PieceSize(next_at_)) {
-      REPLICA_ASSIGN(piece_, next_.get());
-      piece_at_ = next_at_;
-    } else {
-      REPLICA_ASSIGN(piece_, store_->Get(key_, from, PieceSize(from)));
-      piece_at_ = from;
-    }
+    // A block may lie across the edge of two pieces.
+    const bool fetched = next_.valid() && next_at_ == end;
+    auto more = fetched ? next_.get() : store_->Get(key_, end, PieceSize(end));
+    if (!more.ok()) return more.status();
+    piece_ = piece_.substr(offset - piece_at_) + *more;
+    piece_at_ = offset;
     if (!inside()) {
       piece_.clear();
       return too_short;
     }
-    // Where the next piece starts depends on where blocks end: it starts where this one does, so a block that lies
-    // across the edge is read by the branch above.
-    if (size_ > kReadAhead) FetchAhead(piece_at_ + piece_.size());
+    FetchAhead(piece_at_ + piece_.size());
   }
   return piece_.substr(offset - piece_at_, size);
 }
