@@ -157,8 +157,7 @@ Status Hub::Detach(const std::string& path) {
     services_.erase(found);
     timeout = config_.shutdown_timeout;
   }
-  // With its folder gone there is nothing left to flush.
-  service->Stop(service->database()->Stale() ? 0 : timeout);
+  service->Stop(timeout);
   ControlBlock* c = service->database()->control();
   if (c->leader_pid.load() == 0) c->active.store(0);
   service->database()->SetCommitWait(0);

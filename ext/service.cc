@@ -40,6 +40,8 @@ void Service::Start() {
 }
 
 void Service::Stop(int64_t flush_micros) {
+  // With its folder gone there is nothing left to flush.
+  if (database_->Stale()) flush_micros = 0;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(flush_micros + kGrace);
   MutexLock lock(mutex_);
   wanted_ = false;
