@@ -104,7 +104,8 @@ TEST(Config, JsonOptionsAreChecked) {
 TEST(Config, UrlsAreParsedStrictly) {
   EXPECT_EQ(ParseUrl("s3://b/p/q/")->prefix, "p/q");
   EXPECT_EQ(ParseUrl("file:///var/x/")->folder, "/var/x");
-  for (const char* bad : {"", "s3://", "s3:///p", "file://relative", "/var/x", "s3://b ucket/p", "http://x", "file:///", "file:////"})
+  for (const char* bad :
+       {"", "s3://", "s3:///p", "file://relative", "/var/x", "s3://b ucket/p", "http://x", "file:///", "file:////"})
     EXPECT_FALSE(ParseUrl(bad).ok()) << bad;
 }
 
