@@ -43,7 +43,7 @@ struct ControlBlock {
   alignas(64) std::atomic<uint64_t> committed;  // packed position of the last commit (seq_cst against wake_at)
   std::atomic<uint32_t> committed_changes;      // SQLite's iChange at it; stored before `committed`
   std::atomic<uint32_t> time_next;              // index of the next CommitTime
-  std::atomic<uint64_t> gate_life;              // IndexLife then: iChange means something within one life only
+  std::atomic<uint64_t> gate_life;              // IndexLife then: iChange means something within one life only. 0: void
   std::atomic<uint64_t> gate_position;          // where the last WAL ended that passed the restart gate
   std::atomic<uint32_t> gate_changes;           // iChange there; stored before gate_position
   std::atomic<uint32_t> gates;                  // restarts that passed, whether guarded or not; stored before both

@@ -211,21 +211,20 @@ std::vector<std::string> Hub::Paths() {
 
 Status Hub::BeforeOpen(const std::string& path, const char* name, bool may_create) {
   Status status = RestoreMissing(path, name, may_create);
+  if (status.ok()) return status;
   MutexLock lock(mutex_);
-  if (status.ok())
-    troubles_.erase(path);
-  else
-    troubles_[path] = status.message();
+  troubles_[path] = status.message();  // until it is replicated
   return status;
 }
 
 // With REPLICA_RESTORE=auto a database that is missing is restored before SQLite would create an empty one.
 Status Hub::RestoreMissing(const std::string& path, const char* name, bool may_create) {
   std::shared_ptr<Store> store;
-  auto size = FileSize(path);
+  Result<uint64_t> size = uint64_t{0};
   {
     MutexLock lock(mutex_);
     if (!config_.restore_missing) return Ok();
+    size = FileSize(path);
     if (size.ok() ? *size != 0 || FileExists(path + "-wal") : !may_create) return Ok();
     const std::string url = UrlFor(path, name);
     if (url.empty()) return Ok();

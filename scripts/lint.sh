@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-packages.sh lint
-git ls-files '*.cc' '*.h' | xargs clang-format --dry-run -Werror
+git ls-files '*.cc' '*.h' '*.c' | xargs clang-format --dry-run -Werror
 cmake --preset clang
 cmake --build --preset clang --parallel "$(nproc)"
 run-clang-tidy -p build-clang -quiet "$PWD/(base|vfs|uploader|ext|sql|bench)/.*\.cc$" 2>/dev/null

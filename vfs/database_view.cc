@@ -20,7 +20,7 @@ Status DatabaseView::Begin() {
     status = pages.status();
     if (pages.ok()) pages_ = *pages;
     if (status.ok() && pages_ == 0)
-      status = Status(Code::kUnavailable, "the database is empty: there is nothing to replicate yet");
+      status = Status(Code::kUnavailable, connection_->path() + " is empty: there is nothing to replicate yet");
   }
   if (!status.ok()) End();
   return status;
@@ -34,7 +34,8 @@ void DatabaseView::End() {
 Status DatabaseView::Read(uint32_t page, uint8_t* out) const {
   auto found = frames_.find(page);
   if (found == frames_.end()) return connection_->ReadFilePage(page, out);
-  if (!connection_->ReadFramePage(found->second, out)) return {Code::kIo, "the WAL became shorter under a read mark"};
+  if (!connection_->ReadFramePage(found->second, out))
+    return {Code::kIo, connection_->path() + "-wal became shorter under a read mark"};
   return Ok();
 }
 

@@ -37,6 +37,7 @@ class OwnConnection {
   OwnConnection(const OwnConnection&) = delete;
   OwnConnection& operator=(const OwnConnection&) = delete;
 
+  const std::string& path() const { return database_->path(); }  // of the database file
   uint32_t page_size() const { return page_size_; }
   const volatile void* region0() const { return region0_; }
 

@@ -1,7 +1,6 @@
 #include "vfs/wal_source.h"
 
 #include <algorithm>
-#include <atomic>
 #include <ctime>
 #include <utility>
 
@@ -440,10 +439,10 @@ Status WalSource::ReadCurrent(uint32_t page, uint8_t* out) {
 bool WalSource::AtView() const {
   const ReadState& view = view_.state();
   if (position_.SameWal(view.position)) return position_.frame == view.position.frame;
+  if (view.position.frame != 0) return false;
   // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
   uint32_t changes = 0;
   const uint64_t gate = database_->LastGate(life_, &changes);
-  if (view.position.frame != 0) return false;
   const Succession succession = LeadsOn(position_, view.position.salts, gate, changes);
   return succession.proven && view.changes >= succession.start.value_or(0);
 }

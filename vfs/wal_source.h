@@ -47,9 +47,6 @@ class WalSource : public Source {
   uint32_t page_size() const override { return page_size_; }
   Status ReadView(uint32_t page, uint8_t* out) override { return view_.Read(page, out); }
 
-  // The position as it is now.
-  const WalPosition& position() const { return position_; }
-
   // Frames the WAL may hold beyond the journal before Relieve copies them.
   static constexpr uint32_t kRelieveFrames = 256;
 

@@ -10,13 +10,15 @@
 #include <sys/mman.h>
 
 static sqlite3_vfs vfs;
-static sqlite3_vfs *base;
+static sqlite3_vfs* base;
 
 /* One table, in front of a file that was open before, that calls through. */
 static sqlite3_io_methods front;
-static const sqlite3_io_methods *below;
-static int FrontLock(sqlite3_file *f, int offset, int n, int flags) { return below->xShmLock(f, offset, n, flags); }
-static int FrontClose(sqlite3_file *f) {
+static const sqlite3_io_methods* below;
+static int FrontLock(sqlite3_file* f, int offset, int n, int flags) {
+  return below->xShmLock(f, offset, n, flags);
+}
+static int FrontClose(sqlite3_file* f) {
   f->pMethods = below;
   return f->pMethods->xClose(f);
 }
@@ -24,18 +26,18 @@ static int FrontClose(sqlite3_file *f) {
 /* A table for each file, gone with it. */
 typedef struct {
   sqlite3_io_methods methods;
-  const sqlite3_io_methods *lower;
+  const sqlite3_io_methods* lower;
 } OwnTable;
-static int OwnTableClose(sqlite3_file *f) {
-  OwnTable *t = (OwnTable *)f->pMethods;
+static int OwnTableClose(sqlite3_file* f) {
+  OwnTable* t = (OwnTable*)f->pMethods;
   int rc;
   f->pMethods = t->lower;
   rc = f->pMethods->xClose(f);
   munmap(t, 4096);
   return rc;
 }
-static int OwnTableOpen(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out) {
-  OwnTable *t;
+static int OwnTableOpen(sqlite3_vfs* v, const char* name, sqlite3_file* f, int flags, int* out) {
+  OwnTable* t;
   int rc = base->xOpen(base, name, f, flags, out);
   (void)v;
   if (rc != SQLITE_OK || !(flags & SQLITE_OPEN_MAIN_DB)) return rc;
@@ -48,17 +50,17 @@ static int OwnTableOpen(sqlite3_vfs *v, const char *name, sqlite3_file *f, int f
 }
 
 /* A VFS that opens a connection to open a file. */
-static int NestedOpen(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out) {
+static int NestedOpen(sqlite3_vfs* v, const char* name, sqlite3_file* f, int flags, int* out) {
   (void)v;
   if (flags & SQLITE_OPEN_MAIN_DB) {
-    sqlite3 *inner = 0;
+    sqlite3* inner = 0;
     sqlite3_open_v2(":memory:", &inner, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "unix");
     sqlite3_close(inner);
   }
   return base->xOpen(base, name, f, flags, out);
 }
 
-static void Register(const char *name, int (*open)(sqlite3_vfs *, const char *, sqlite3_file *, int, int *), int first) {
+static void Register(const char* name, int (*open)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*), int first) {
   vfs = *base;
   vfs.zName = name;
   if (open != 0) vfs.xOpen = open;
@@ -66,24 +68,24 @@ static void Register(const char *name, int (*open)(sqlite3_vfs *, const char *, 
   sqlite3_vfs_register(&vfs, first);
 }
 
-static void Check(int rc, const char *what) {
+static void Check(int rc, const char* what) {
   if (rc == SQLITE_OK) return;
   fprintf(stderr, "%s: %s\n", what, sqlite3_errstr(rc));
   exit(1);
 }
 
-static void Load(sqlite3 *db, const char *library) {
-  char *error = 0;
+static void Load(sqlite3* db, const char* library) {
+  char* error = 0;
   sqlite3_enable_load_extension(db, 1);
   if (sqlite3_load_extension(db, library, 0, &error) == SQLITE_OK) return;
   fprintf(stderr, "load: %s\n", error);
   exit(1);
 }
 
-int main(int argc, char **argv) {
-  const char *which = argv[1];
-  sqlite3 *db = 0;
-  sqlite3 *loader = 0;
+int main(int argc, char** argv) {
+  const char* which = argv[1];
+  sqlite3* db = 0;
+  sqlite3* loader = 0;
   int i;
   if (argc != 4) return 2;
   base = sqlite3_vfs_find(0);
@@ -99,7 +101,7 @@ int main(int argc, char **argv) {
     Check(sqlite3_open(argv[2], &db), "open");
     Check(sqlite3_exec(db, "PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(x)", 0, 0, 0), "create");
     if (strcmp(which, "table-in-front") == 0) {
-      sqlite3_file *f = 0;
+      sqlite3_file* f = 0;
       Check(sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f), "file");
       below = f->pMethods;
       front = *below;
