@@ -53,6 +53,8 @@ std::string EncodeChunk(const JournalChunk& c) {
   AppendLittle<uint32_t>(out, c.at_end ? 1 : 0);
   AppendLittle<uint32_t>(out, c.gate_changes);
   AppendLittle<uint64_t>(out, c.gate_position);
+  AppendLittle<uint32_t>(out, c.begin_frame);
+  AppendLittle<uint32_t>(out, c.begin_changes);
   out.resize(kJournalChunkSize - 8, '\0');
   AppendLittle<uint64_t>(out, Hash64(out));
   return out;
@@ -72,6 +74,8 @@ bool DecodeChunk(std::string_view bytes, JournalChunk* c) {
   c->at_end = in.Little<uint32_t>() != 0;
   c->gate_changes = in.Little<uint32_t>();
   c->gate_position = in.Little<uint64_t>();
+  c->begin_frame = in.Little<uint32_t>();
+  c->begin_changes = in.Little<uint32_t>();
   return true;
 }
 
@@ -199,16 +203,20 @@ void Database::BeginWal(uint64_t position, uint32_t changes) noexcept {
   c->begin_gate.store(gate, std::memory_order_release);
 }
 
-Database::WalBegin Database::Begin() const {
+Database::WalBegin Database::BeginOf(const WalSalts& salts, uint64_t life) const {
   const ControlBlock* c = control_;
   WalBegin begin;
   begin.gate = c->begin_gate.load(std::memory_order_acquire);
   begin.gate_changes = c->begin_gate_changes.load(std::memory_order_acquire);
   begin.changes = c->begin_changes.load(std::memory_order_acquire);
-  begin.position = c->begin_position.load(std::memory_order_acquire);
+  const uint64_t position = c->begin_position.load(std::memory_order_acquire);
+  begin.frame = static_cast<uint32_t>(position);
   // As in LastGate.
-  if (c->begin_gate.load(std::memory_order_acquire) != begin.gate) return {};
-  return begin;
+  const bool whole = begin.gate != 0 && c->begin_gate.load(std::memory_order_acquire) == begin.gate;
+  if (whole && position >> 32 == PackPosition(salts, 0) >> 32) return begin;
+  WalBegin last;
+  last.gate = LastGate(life, &last.gate_changes);
+  return last;
 }
 
 uint64_t Database::LastGate(uint64_t life, uint32_t* changes) const {
@@ -238,8 +246,12 @@ Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader
   chunk.count = last - first + 1;
   chunk.changes = header.changes;
   chunk.at_end = last == header.max_frame;
-  // A gate of an earlier life of the wal-index says nothing about this WAL.
-  chunk.gate_position = LastGate(IndexLife(path_), &chunk.gate_changes);
+  // A gate of an earlier life of the wal-index says nothing about this WAL, unless a tap saw it begin.
+  const WalBegin begin = BeginOf(chunk.salts, IndexLife(path_));
+  chunk.gate_position = begin.gate;
+  chunk.gate_changes = begin.gate_changes;
+  chunk.begin_frame = begin.frame;
+  chunk.begin_changes = begin.changes;
   uint64_t at = c->journal_size.load();
   const std::string head = EncodeChunk(chunk);
   REPLICA_TRY(WriteAt(to.get(), head.data(), head.size(), at, path));

@@ -28,8 +28,10 @@ struct JournalChunk {
   uint32_t count = 0;          // frames that follow
   uint32_t changes = 0;        // iChange at the last of them, when `at_end`
   bool at_end = false;         // the chunk ends where the WAL ended then
-  uint64_t gate_position = 0;  // the last gate passed before it was written
+  uint64_t gate_position = 0;  // the gate before this WAL, or the last one passed before the chunk was written
   uint32_t gate_changes = 0;
+  uint32_t begin_frame = 0;  // the first commit that a tap saw in this WAL (WalBegin); 0: not known
+  uint32_t begin_changes = 0;
 
   uint64_t bytes() const { return uint64_t{count} * (page_size + kFrameHeaderSize); }
 };
@@ -86,14 +88,16 @@ class Database {
   // there was none, or when one is passing just now. Lock-free against PassGate.
   uint64_t LastGate(uint64_t life, uint32_t* changes) const;
 
-  // What the first commit seen in the WAL that is there now proved: that this WAL follows the gate `gate`.
+  // Which gate a WAL follows, and SQLite's count of commits at the first commit that a tap saw in it: that count
+  // compares with the gate's also after a crash.
   struct WalBegin {
     uint64_t gate = 0;          // packed position where the WAL before ended; 0: nothing is known
     uint32_t gate_changes = 0;  // SQLite's count of commits there
-    uint64_t position = 0;      // packed, of the commit
+    uint32_t frame = 0;         // of the commit; 0: none seen, compare at the WAL's end
     uint32_t changes = 0;       // SQLite's count of commits at it
   };
-  WalBegin Begin() const;
+  // What is known of the WAL with these salts, which is the live one; without a commit seen in it, the last gate's.
+  WalBegin BeginOf(const WalSalts& salts, uint64_t life) const;
 
   // The restart gate. Called while no other connection can write or restart the WAL (the caller holds the write lock,
   // or the whole file), before frames may die. Afterwards every committed frame is in the journal, the spool or the

@@ -65,15 +65,11 @@ void WalSource::SetPosition(const WalPosition& position, bool fresh) {
 // Whether the WAL with these salts, the live one or that of a journal chunk, comes next after `at`. Salts do not tell:
 // a connection that has not checkpointed yet draws new ones at random for the WAL it begins. SQLite's count of commits
 // does.
-WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& salts, uint64_t gate,
-                                         uint32_t gate_changes) const {
-  const uint64_t end = PackPosition(at.salts, at.frame);
+WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& salts,
+                                         const Database::WalBegin& begin) const {
   if (anchored_ && (fresh_ || at.frame == 0)) return {true, anchor_changes_, 0, 0};
-  // First choice, as it holds after a crash too: a recovery of the wal-index starts the count anew.
-  const Database::WalBegin begin = database_->Begin();
-  if (begin.gate != 0 && begin.gate == end && begin.position >> 32 == PackPosition(salts, 0) >> 32)
-    return {true, begin.gate_changes, static_cast<uint32_t>(begin.position), begin.changes};
-  if (gate != 0 && gate == end) return {true, gate_changes, 0, 0};
+  if (begin.gate != 0 && begin.gate == PackPosition(at.salts, at.frame))
+    return {true, begin.gate_changes, begin.frame, begin.changes};
   Succession by_guard;
   by_guard.proven = guard_ != nullptr && guard_->Follows(at, salts, &by_guard.start);
   return by_guard;
@@ -93,13 +89,9 @@ Result<bool> WalSource::Reachable() {
     return BelongsTo(frame, position_.salts) && frame.checksum[0] == position_.checksum[0] &&
            frame.checksum[1] == position_.checksum[1];
   }
-  uint32_t gate_changes = 0;
-  if (database_->LastGate(life_, &gate_changes) == packed)
-    return header.max_frame != 0 || header.changes == gate_changes;
-  const Database::WalBegin begin = database_->Begin();
-  if (begin.gate == packed && begin.position >> 32 == PackPosition(header.wal_salts(), 0) >> 32 &&
-      header.max_frame >= static_cast<uint32_t>(begin.position))
-    return true;
+  const Database::WalBegin begin = database_->BeginOf(header.wal_salts(), life_);
+  if (begin.gate == packed)
+    return header.max_frame != 0 ? header.max_frame >= begin.frame : header.changes == begin.gate_changes;
   REPLICA_ASSIGN(auto journals, database_->RotateJournal());
   for (const std::string& path : journals) {
     auto bytes = FileBytes::Open(path);
@@ -127,8 +119,8 @@ uint64_t WalSource::Backlog() {
   return header.max_frame > position_.frame ? (header.max_frame - position_.frame) * frame_size : 0;
 }
 
-bool WalSource::EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* r) {
-  const Succession succession = LeadsOn(r->at, salts, gate_position, gate_changes);
+bool WalSource::EnterWal(const WalSalts& salts, const Database::WalBegin& begin, Reading* r) {
+  const Succession succession = LeadsOn(r->at, salts, begin);
   if (!succession.proven || !r->open.empty()) return false;
   start_changes_ = succession.start.value_or(0);
   check_changes_ = succession.start.has_value();
@@ -311,14 +303,13 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
     if (fresh_ || header.wal_salts() != r.at.salts) {
       // The gate publishes its journal first, then its position: when the position is not ours, the journal may hold
       // more than it did a moment ago. Look again before judging.
-      uint32_t changes = 0;
-      const uint64_t gate = database_->LastGate(life_, &changes);
+      const Database::WalBegin begin = database_->BeginOf(header.wal_salts(), life_);
       bool entered = false;
       if (header.max_frame == 0) {
-        const Succession empty = LeadsOn(r.at, header.wal_salts(), gate, changes);
+        const Succession empty = LeadsOn(r.at, header.wal_salts(), begin);
         entered = empty.proven && r.open.empty() && header.changes == empty.start.value_or(header.changes);
       } else {
-        entered = EnterWal(header.wal_salts(), gate, changes, &r);
+        entered = EnterWal(header.wal_salts(), begin, &r);
       }
       if (!entered) {
         auto place = [](uint64_t packed) {
@@ -327,7 +318,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
         status = Lost("the WAL was restarted by a process without libreplica: captured to " +
                       place(PackPosition(r.at.salts, r.at.frame)) + ", the WAL is at " +
                       place(PackPosition(header.wal_salts(), header.max_frame)) + ", the last restart seen was at " +
-                      place(gate));
+                      place(begin.gate));
         struct timespec pause = {0, 1000000};
         nanosleep(&pause, nullptr);
         continue;
@@ -441,9 +432,7 @@ bool WalSource::AtView() const {
   if (position_.SameWal(view.position)) return position_.frame == view.position.frame;
   if (view.position.frame != 0) return false;
   // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
-  uint32_t changes = 0;
-  const uint64_t gate = database_->LastGate(life_, &changes);
-  const Succession succession = LeadsOn(position_, view.position.salts, gate, changes);
+  const Succession succession = LeadsOn(position_, view.position.salts, database_->BeginOf(view.position.salts, life_));
   return succession.proven && view.changes >= succession.start.value_or(0);
 }
 

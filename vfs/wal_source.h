@@ -60,7 +60,7 @@ class WalSource : public Source {
   // kUnavailable: the WAL was restarted meanwhile, look again.
   Status ReadLive(const WalIndexHeader& header, Reading* reading);
   Status AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* reading);
-  bool EnterWal(const WalSalts& salts, uint64_t gate_position, uint32_t gate_changes, Reading* reading);
+  bool EnterWal(const WalSalts& salts, const Database::WalBegin& begin, Reading* reading);
   // Why a WAL comes next after another.
   struct Succession {
     bool proven = false;
@@ -68,7 +68,7 @@ class WalSource : public Source {
     uint32_t frame = 0;             // where to compare the count: at this commit, with `changes`; 0: at the WAL's end,
     uint32_t changes = 0;           // with the wal-index's
   };
-  Succession LeadsOn(const WalPosition& at, const WalSalts& salts, uint64_t gate, uint32_t gate_changes) const;
+  Succession LeadsOn(const WalPosition& at, const WalSalts& salts, const Database::WalBegin& begin) const;
   uint32_t NotDurable() const;  // committed frames that only the WAL holds
   Status CheckChanges(uint32_t changes);
   Status Lost(const std::string& why) const;

@@ -28,7 +28,8 @@ Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) 
     at = frames_at + chunk.bytes();
     if (fresh_ || chunk.salts != r->at.salts) {
       // An older WAL's chunk is behind us already when it does not start where we stand.
-      if (chunk.first != 1 || !EnterWal(chunk.salts, chunk.gate_position, chunk.gate_changes, r)) continue;
+      const Database::WalBegin begin{chunk.gate_position, chunk.gate_changes, chunk.begin_frame, chunk.begin_changes};
+      if (chunk.first != 1 || !EnterWal(chunk.salts, begin, r)) continue;
     }
     const uint32_t last = chunk.first + chunk.count - 1;
     if (last <= r->at.frame) continue;

@@ -119,6 +119,32 @@ TEST_F(DatabaseTest, Regression_JournalWithoutLimitFromTheMiddleOfTheWal) {
   EXPECT_EQ(control()->durable.load(), PackPosition(Index().wal_salts(), Index().max_frame));
 }
 
+// A journal written after a crash was without the gate before its WAL, so its commits were merged into one.
+TEST_F(DatabaseTest, Regression_JournalAfterACrashNamesTheGateBeforeItsWal) {
+  database_->AddUser();
+  const WalSalts before = Index().wal_salts();
+  database_->PassGate(region_);
+  const uint64_t gate = control()->gate_position.load();
+  Exec("PRAGMA wal_checkpoint(RESTART); INSERT INTO t VALUES(1)");
+  ASSERT_NE(Index().wal_salts(), before);
+  database_->Tap(region_);
+  const uint32_t changes = Index().changes;
+  database_->RemoveUser();
+  database_->AddUser();  // nobody was there: the gate's count is void, the first commit's is not
+  uint32_t ignored = 0;
+  EXPECT_EQ(database_->LastGate(IndexLife(path_), &ignored), 0U);
+  ASSERT_TRUE(database_->RemoveJournals(*database_->RotateJournal()).ok());
+  ASSERT_TRUE(database_->JournalFrames(region_, UINT32_MAX).ok());
+  JournalChunk chunk;
+  const std::string bytes = *ReadFile(database_->RotateJournal()->front(), UINT64_MAX);
+  ASSERT_TRUE(DecodeChunk(bytes.substr(0, kJournalChunkSize), &chunk));
+  EXPECT_EQ(chunk.first, 1U);
+  EXPECT_EQ(chunk.gate_position, gate);
+  EXPECT_EQ(chunk.begin_frame, Index().max_frame);
+  EXPECT_EQ(chunk.begin_changes, changes);
+  database_->RemoveUser();
+}
+
 TEST_F(DatabaseTest, ControlBlockOfAnEarlierBootIsReplaced) {
   control()->boot.store(1);
   control()->committed.store(77);
