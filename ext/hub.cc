@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/fs.h"
+#include "config/parse.h"
 #include "ext/wait.h"
 #include "uploader/file_store.h"
 #include "uploader/replica.h"
@@ -19,10 +20,6 @@ namespace replica {
 namespace {
 
 constexpr char kAwsHost[] = "amazonaws.com";
-
-const char* FromEnvironment(const char* name) {
-  return std::getenv(name);
-}
 
 }  // namespace
 
@@ -46,9 +43,12 @@ Status Hub::Load() {
   {
     MutexLock lock(mutex_);
     if (loaded_) return Ok();
-    REPLICA_ASSIGN(Config config, ReadConfig(FromEnvironment));
+    REPLICA_ASSIGN(Config config, ReadConfig(ProcessEnvironment()));
     if (config.required && !config.missing.empty()) return {Code::kInvalidArgument, MissingMessage(config)};
+    for (const std::string& warning : config.warnings) sqlite3_log(SQLITE_WARNING, "libreplica: %s", warning.c_str());
     config_ = std::move(config);
+    restores_ = config_.options.restore_missing;
+    for (const DatabaseRule& rule : config_.rules) restores_ = restores_ || rule.options.restore_missing;
     loaded_ = true;
   }
   SetHooks();
@@ -99,12 +99,14 @@ Result<std::shared_ptr<Store>> Hub::OpenStoreLocked(const std::string& url, cons
   return std::shared_ptr<Store>(std::make_shared<S3Store>(std::move(s3), http_));
 }
 
-std::string Hub::UrlFor(const std::string& path, const char* name) {
+Hub::Target Hub::TargetFor(const std::string& path, const char* name) {
   if (name != nullptr) {
     const char* parameter = sqlite3_uri_parameter(name, "replica");
-    if (parameter != nullptr && *parameter != 0) return parameter;
+    if (parameter != nullptr && *parameter != 0) return {parameter, config_.options};
   }
-  return Covers(config_, path) ? config_.url + "/" + BaseName(path) : "";
+  const DatabaseRule* rule = config_.FindRule(path);
+  if (rule == nullptr || !rule->missing.empty()) return {};
+  return {rule->UrlOf(path), rule->options};
 }
 
 Result<std::shared_ptr<Service>> Hub::MakeService(const std::string& path, const std::string& url,
@@ -188,13 +190,13 @@ std::string Hub::Trouble(const std::string& path) {
 
 std::string Hub::WhyNot(const std::string& path) {
   MutexLock lock(mutex_);
-  if (config_.url.empty()) return "not configured: set REPLICA_URL, or call replica_attach";
-  if (!config_.missing.empty()) {
-    std::string out = config_.url + " is configured, but missing: ";
-    for (size_t i = 0; i < config_.missing.size(); i++) out += (i == 0 ? "" : "; ") + config_.missing[i];
-    return out;
-  }
-  if (!Covers(config_, path)) return "not attached: it is not among REPLICA_DATABASES";
+  if (config_.rules.empty()) return "not configured: set REPLICA_URL, or call replica_attach";
+  const DatabaseRule* rule = config_.FindRule(path);
+  if (rule == nullptr)
+    return config_.file.empty() ? "not attached: it is not among REPLICA_DATABASES"
+                                : "not attached: it is not among the databases of " + config_.file;
+  if (!rule->missing.empty())
+    return (rule->url.empty() ? rule->place : rule->url) + " is configured, but missing: " + Join(rule->missing, "; ");
   return "not attached: it is not in WAL mode (run PRAGMA journal_mode=WAL), or no transaction has begun yet";
 }
 
@@ -223,12 +225,12 @@ Status Hub::RestoreMissing(const std::string& path, const char* name, bool may_c
   Result<uint64_t> size = uint64_t{0};
   {
     MutexLock lock(mutex_);
-    if (!config_.restore_missing) return Ok();
+    if (!restores_) return Ok();
+    const Target target = TargetFor(path, name);
+    if (target.url.empty() || !target.options.restore_missing) return Ok();
     size = FileSize(path);
     if (size.ok() ? *size != 0 || FileExists(path + "-wal") : !may_create) return Ok();
-    const std::string url = UrlFor(path, name);
-    if (url.empty()) return Ok();
-    REPLICA_ASSIGN(store, OpenStoreLocked(url, config_.options));
+    REPLICA_ASSIGN(store, OpenStoreLocked(target.url, target.options));
   }
   const std::string doing = "restoring " + path + " before it is opened (REPLICA_RESTORE=auto)";
   auto generations = ListGenerations(store.get());
@@ -262,8 +264,8 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
       // The replica folder was removed since: start over with the same settings.
       auto made = MakeService(path, found->second->store()->url(), AttachOptions(found->second->options()));
       if (made.ok()) service = *made;
-    } else if (const std::string url = UrlFor(path, name); !url.empty()) {
-      auto made = MakeService(path, url, config_.options);
+    } else if (const Target target = TargetFor(path, name); !target.url.empty()) {
+      auto made = MakeService(path, target.url, target.options);
       if (made.ok()) {
         service = *made;
       } else {
@@ -327,6 +329,7 @@ void Hub::AfterForkInChild() {
   [&]() NO_THREAD_SAFETY_ANALYSIS {
     fresh->loaded_ = old->loaded_;
     fresh->config_ = old->config_;
+    fresh->restores_ = old->restores_;
     for (auto& [path, service] : old->services_) {
       service->ForgetAfterFork();
       service->database()->ForgetAfterFork();

@@ -12,7 +12,7 @@
 
 #include "base/thread_annotations.h"
 #include "base/worker.h"
-#include "ext/config.h"
+#include "config/config.h"
 #include "ext/service.h"
 #include "uploader/http.h"
 #include "vfs/database.h"
@@ -59,8 +59,12 @@ class Hub {
   std::shared_ptr<Database> WalOpened(const std::string& path, const char* name) EXCLUDES(mutex_);
   void LastClose(const std::shared_ptr<Database>& database) EXCLUDES(mutex_);
   int AfterCommit(Database* database);
-  // The replica URL that URI parameter or environment give a database; empty for none.
-  std::string UrlFor(const std::string& path, const char* name) REQUIRES(mutex_);
+  struct Target {
+    std::string url;
+    AttachOptions options;
+  };
+  // Where URI parameter or configuration want a database replicated; an empty URL for nowhere.
+  Target TargetFor(const std::string& path, const char* name) REQUIRES(mutex_);
   Result<std::shared_ptr<Service>> MakeService(const std::string& path, const std::string& url,
                                                const AttachOptions& options) REQUIRES(mutex_);
   Result<std::shared_ptr<Store>> OpenStoreLocked(const std::string& url, const AttachOptions& options) REQUIRES(mutex_);
@@ -73,6 +77,7 @@ class Hub {
   Mutex mutex_;
   bool loaded_ GUARDED_BY(mutex_) = false;
   Config config_ GUARDED_BY(mutex_);
+  bool restores_ GUARDED_BY(mutex_) = false;  // some database is to be restored when it is missing
   std::map<std::string, std::shared_ptr<Service>> services_ GUARDED_BY(mutex_);
   std::map<std::string, std::weak_ptr<Database>> databases_ GUARDED_BY(mutex_);
   std::map<std::string, std::string> troubles_ GUARDED_BY(mutex_);

@@ -12,7 +12,7 @@
 #include <string>
 
 #include "base/thread_annotations.h"
-#include "ext/config.h"
+#include "config/config.h"
 #include "uploader/engine.h"
 #include "uploader/store.h"
 #include "vfs/database.h"

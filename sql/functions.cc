@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "config/parse.h"
 #include "ext/hub.h"
 #include "ext/wait.h"
 #include "sql/report.h"

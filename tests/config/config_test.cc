@@ -1,23 +1,21 @@
-#include "ext/config.h"
+#include "config/config.h"
 
 #include <gtest/gtest.h>
 
-#include <map>
+#include "config/parse.h"
 
 namespace replica {
 namespace {
 
-Result<Config> Read(std::map<std::string, std::string> environment) {
-  return ReadConfig([&](const char* name) -> const char* {
-    auto found = environment.find(name);
-    return found == environment.end() ? nullptr : found->second.c_str();
-  });
+Result<Config> Read(Environment environment) {
+  environment["REPLICA_CONFIG"] = "off";
+  return ReadConfig(environment);
 }
 
 TEST(Config, EmptyEnvironmentIsNotConfiguredAndNotRequired) {
   auto config = Read({});
   ASSERT_TRUE(config.ok());
-  EXPECT_TRUE(config->url.empty());
+  EXPECT_TRUE(config->rules.empty());
   EXPECT_FALSE(config->required);
 }
 
@@ -28,7 +26,8 @@ TEST(Config, LitestreamsNamesWork) {
                       {"LITESTREAM_REPLICA_REGION", "eu"},
                       {"LITESTREAM_REPLICA_ENDPOINT", "https://s3.example.com/"}});
   ASSERT_TRUE(config.ok());
-  EXPECT_EQ(config->url, "s3://b");
+  ASSERT_EQ(config->rules.size(), 1U);
+  EXPECT_EQ(config->rules[0].UrlOf("/data/app.db"), "s3://b/app.db");
   EXPECT_TRUE(config->missing.empty());
   EXPECT_EQ(config->options.s3.region, "eu");
   EXPECT_EQ(config->options.s3.endpoint, "https://s3.example.com");
@@ -81,10 +80,46 @@ TEST(Config, WrongValuesAreNamed) {
 TEST(Config, DatabasesNarrowByPathOrName) {
   auto config = Read({{"REPLICA_URL", "file:///b"}, {"REPLICA_DATABASES", "/data/*.sqlite3:cache.db"}});
   ASSERT_TRUE(config.ok());
-  EXPECT_TRUE(Covers(*config, "/data/production.sqlite3"));
-  EXPECT_TRUE(Covers(*config, "/tmp/x/cache.db"));
-  EXPECT_FALSE(Covers(*config, "/data/deep/er.sqlite3"));
-  EXPECT_FALSE(Covers(*config, "/data/other.db"));
+  EXPECT_NE(config->FindRule("/data/production.sqlite3"), nullptr);
+  EXPECT_NE(config->FindRule("/tmp/x/cache.db"), nullptr);
+  EXPECT_EQ(config->FindRule("/data/deep/er.sqlite3"), nullptr);
+  EXPECT_EQ(config->FindRule("/data/other.db"), nullptr);
+}
+
+TEST(Config, UnknownNamesAreTold) {
+  auto config = Read({{"REPLICA_URLL", "file:///b"}});
+  ASSERT_TRUE(config.ok());
+  ASSERT_EQ(config->warnings.size(), 1U);
+  EXPECT_NE(config->warnings[0].find("REPLICA_URLL"), std::string::npos);
+}
+
+TEST(Config, DurationsAndSizes) {
+  int64_t micros = 0;
+  EXPECT_TRUE(ParseDuration("1h30m", &micros).ok());
+  EXPECT_EQ(micros, INT64_C(5400000000));
+  EXPECT_TRUE(ParseDuration("1.5s", &micros).ok());
+  EXPECT_EQ(micros, 1500000);
+  EXPECT_TRUE(ParseDuration("0", &micros).ok());
+  EXPECT_EQ(micros, 0);
+  for (const char* bad : {"", "s", "-1s", "1h30", "5 m", "1d", "inf", "nan", "1e9h", "0x10"})
+    EXPECT_FALSE(ParseDuration(bad, &micros).ok()) << bad;
+  uint64_t bytes = 0;
+  EXPECT_TRUE(ParseBytes("3MiB", &bytes).ok());
+  EXPECT_EQ(bytes, UINT64_C(3) << 20);
+  for (const char* bad : {"", "-1", "3MB", "99999999999GiB", " 1"}) EXPECT_FALSE(ParseBytes(bad, &bytes).ok()) << bad;
+}
+
+TEST(Config, OptionsSurviveJson) {
+  AttachOptions options;
+  ASSERT_TRUE(ApplyJson(R"({"region":"eu","sync":"commit","sync_interval_ms":5,"guard":true,"path_style":false,
+                            "access_key_id":"a","secret_access_key":"s\"$","spool_limit_bytes":7})",
+                        &options)
+                  .ok());
+  AttachOptions copy;
+  ASSERT_TRUE(ApplyJson(OptionsAsJson(options), &copy).ok());
+  EXPECT_EQ(OptionsAsJson(copy), OptionsAsJson(options));
+  EXPECT_EQ(copy.s3.secret_access_key, options.s3.secret_access_key);
+  EXPECT_FALSE(copy.s3.path_style);
 }
 
 TEST(Config, JsonOptionsAreChecked) {
@@ -104,8 +139,8 @@ TEST(Config, JsonOptionsAreChecked) {
 TEST(Config, UrlsAreParsedStrictly) {
   EXPECT_EQ(ParseUrl("s3://b/p/q/")->prefix, "p/q");
   EXPECT_EQ(ParseUrl("file:///var/x/")->folder, "/var/x");
-  for (const char* bad :
-       {"", "s3://", "s3:///p", "file://relative", "/var/x", "s3://b ucket/p", "http://x", "file:///", "file:////"})
+  for (const char* bad : {"", "s3://", "s3:///p", "file://relative", "/var/x", "s3://b ucket/p", "http://x", "file:///",
+                          "file:////", "s3://b.s3.eu-west-1.amazonaws.com/p", "s3://b/p?region=eu"})
     EXPECT_FALSE(ParseUrl(bad).ok()) << bad;
 }
 

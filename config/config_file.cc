@@ -1,0 +1,370 @@
+#include "config/config_file.h"
+
+#include <sys/stat.h>
+#include <yaml-cpp/yaml.h>
+
+#include <array>
+#include <filesystem>
+#include <set>
+
+#include "base/fs.h"
+#include "config/parse.h"
+
+namespace replica {
+namespace {
+
+constexpr uint64_t kMostBytes = 4 << 20;
+
+// Where a key may stand.
+enum Level : unsigned { kTop = 1, kDatabase = 2, kReplica = 4, kSnapshotSection = 8, kDashboardSection = 16 };
+
+// Keys that are no settings of the table, or are known there by another name.
+struct OtherKey {
+  const char* key;
+  unsigned levels;
+  enum Use { kStructure, kAlias, kUnneeded, kUnsupported, kRefused } use;
+  const char* text;  // kAlias: the setting; else what to tell
+};
+constexpr auto kEverywhere = kTop | kDatabase | kReplica;
+constexpr OtherKey kOtherKeys[] = {
+    {"dbs", kTop, OtherKey::kStructure, ""},
+    {"snapshot", kTop, OtherKey::kStructure, ""},
+    {"dashboard", kTop, OtherKey::kStructure, ""},
+    {"path", kDatabase | kReplica, OtherKey::kStructure, ""},
+    {"dir", kDatabase, OtherKey::kStructure, ""},
+    {"pattern", kDatabase, OtherKey::kStructure, ""},
+    {"recursive", kDatabase, OtherKey::kStructure, ""},
+    {"replica", kDatabase, OtherKey::kStructure, ""},
+    {"replicas", kDatabase, OtherKey::kStructure, ""},
+    {"restore-if-db-not-exists", kDatabase, OtherKey::kStructure, ""},
+    {"url", kTop | kDatabase | kReplica, OtherKey::kStructure, ""},
+    {"bucket", kTop | kReplica, OtherKey::kStructure, ""},
+    {"type", kReplica, OtherKey::kStructure, ""},
+    {"interval", kSnapshotSection, OtherKey::kAlias, "snapshot-interval"},
+    {"shutdown-sync-timeout", kTop, OtherKey::kAlias, "shutdown-timeout"},
+
+    {"watch", kDatabase, OtherKey::kUnneeded, "new databases are seen when they are opened"},
+    {"name", kReplica, OtherKey::kUnneeded, "a database has one replica, which needs no name"},
+    {"meta-path", kDatabase, OtherKey::kUnneeded, "state lies in <database>-replica beside the database"},
+    {"monitor-interval", kDatabase, OtherKey::kUnneeded, "commits wake the uploader: nothing is polled"},
+    {"checkpoint-interval", kDatabase, OtherKey::kUnneeded, "checkpoints are left to SQLite"},
+    {"busy-timeout", kDatabase, OtherKey::kUnneeded, "no lock is taken that could be busy"},
+    {"min-checkpoint-page-count", kDatabase, OtherKey::kUnneeded, "checkpoints are left to SQLite"},
+    {"max-checkpoint-page-count", kDatabase, OtherKey::kUnneeded, "checkpoints are left to SQLite"},
+    {"truncate-page-n", kDatabase, OtherKey::kUnneeded, "checkpoints are left to SQLite"},
+    {"logging", kTop, OtherKey::kUnneeded, "events are kept beside each database: see `replica events`"},
+    {"levels", kTop, OtherKey::kUnneeded, "there are no compaction levels"},
+    {"l0-retention", kTop, OtherKey::kUnneeded, "there are no compaction levels"},
+    {"l0-retention-check-interval", kTop, OtherKey::kUnneeded, "there are no compaction levels"},
+    {"shutdown-sync-interval", kTop, OtherKey::kUnneeded, "retries at shutdown back off by themselves"},
+    {"part-size", kReplica, OtherKey::kUnneeded, "objects are sent in one PUT"},
+    {"concurrency", kReplica, OtherKey::kUnneeded, "objects are sent in one PUT"},
+    {"sign-payload", kReplica, OtherKey::kUnneeded, "payloads are always signed"},
+    {"validation-interval", kEverywhere, OtherKey::kUnneeded,
+     "run `replica verify` as often as you like: each segment carries the checksum that proves it"},
+    {"addr", kTop, OtherKey::kUnsupported, "metrics are served by `replica dashboard` (dashboard: listen:)"},
+    {"mcp-addr", kTop, OtherKey::kUnsupported, "there is no MCP server"},
+    {"mcp-path", kTop, OtherKey::kUnsupported, "there is no MCP server"},
+    {"retention", kEverywhere | kSnapshotSection, OtherKey::kUnsupported,
+     "history is kept for ever: nothing is deleted"},
+    {"retention-check-interval", kEverywhere, OtherKey::kUnsupported, "history is kept for ever: nothing is deleted"},
+
+    {"age", kReplica, OtherKey::kRefused, "encrypted segments are not supported; the replica would lie there in clear"},
+    {"skip-verify", kReplica, OtherKey::kRefused, "TLS is always verified; give ca-file for a private CA"},
+    {"sse-customer-algorithm", kReplica, OtherKey::kRefused, "customer keys are not supported"},
+    {"sse-customer-key", kReplica, OtherKey::kRefused, "customer keys are not supported"},
+    {"sse-customer-key-path", kReplica, OtherKey::kRefused, "customer keys are not supported"},
+    {"sse-kms-key-id", kReplica, OtherKey::kRefused, "set the bucket's default encryption instead"},
+    {"account-name", kReplica, OtherKey::kRefused, "Azure is not supported; give an S3 endpoint, or file"},
+    {"account-key", kReplica, OtherKey::kRefused, "Azure is not supported; give an S3 endpoint, or file"},
+    {"host", kReplica, OtherKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
+    {"user", kReplica, OtherKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
+    {"password", kReplica, OtherKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
+    {"key-path", kReplica, OtherKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
+};
+
+const OtherKey* FindOther(const std::string& key, Level level) {
+  for (const OtherKey& other : kOtherKeys)
+    if (key == other.key && (other.levels & level) != 0) return &other;
+  return nullptr;
+}
+
+bool IsNameCharacter(char c) {
+  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+class Reader {
+ public:
+  Reader(std::string path, const Environment& environment) : path_(std::move(path)), environment_(environment) {}
+
+  Result<ConfigFile> Read() {
+    auto read = ReadFile(path_, kMostBytes);
+    if (!read.ok()) return read.status().In("configuration file");
+    struct stat st {};
+    if (::stat(path_.c_str(), &st) == 0) {
+      if ((st.st_mode & S_IWOTH) != 0) return Invalid(path_ + " can be written by anybody: run chmod o-w on it");
+      others_read_ = (st.st_mode & S_IROTH) != 0;
+    }
+    YAML::Node root;
+    try {
+      root = YAML::Load(*read);
+      if (root.IsNull()) return std::move(file_);
+      REPLICA_TRY(ReadTop(root));
+    } catch (const YAML::Exception& e) {
+      return Invalid(path_ + ":" + std::to_string(e.mark.line + 1) + ": this is no YAML: " + e.msg);
+    }
+    if (secret_in_clear_ && others_read_)
+      file_.warnings.push_back(path_ + " holds a secret and can be read by every user: run chmod o-r on it");
+    return std::move(file_);
+  }
+
+ private:
+  std::string Place(const YAML::Node& node) const { return path_ + ":" + std::to_string(node.Mark().line + 1); }
+  Status Wrong(const YAML::Node& node, const std::string& what) const { return Invalid(Place(node) + ": " + what); }
+
+  // A scalar with its variables replaced. `undefined`: the first that has no value.
+  Result<std::string> Text(const std::string& key, const YAML::Node& node, std::string* undefined) {
+    if (!node.IsScalar()) return Wrong(node, key + ": give one value, not a list or a map");
+    const std::string raw = node.Scalar();
+    std::string out;
+    for (size_t i = 0; i < raw.size();) {
+      if (raw[i] != '$' || i + 1 == raw.size()) {
+        out += raw[i++];
+        continue;
+      }
+      if (raw[i + 1] == '$') {
+        out += '$';
+        i += 2;
+        continue;
+      }
+      const bool braces = raw[i + 1] == '{';
+      const size_t begin = i + (braces ? 2 : 1);
+      size_t end = begin;
+      while (end < raw.size() && IsNameCharacter(raw[end])) end++;
+      if (end == begin || (braces && (end == raw.size() || raw[end] != '}'))) {
+        if (braces) return Wrong(node, key + ": \"${\" without a variable's name and \"}\"");
+        out += raw[i++];
+        continue;
+      }
+      const std::string name = raw.substr(begin, end - begin);
+      auto found = environment_.find(name);
+      if (found != environment_.end() && !found->second.empty()) {
+        out += found->second;
+      } else if (undefined->empty()) {
+        *undefined = name;
+      }
+      i = end + (braces ? 1 : 0);
+    }
+    return out;
+  }
+
+  // A value without which nothing can be replicated: a variable that is not set is noted as missing.
+  Status Needed(const std::string& key, const YAML::Node& node, std::string* out, std::vector<std::string>* missing) {
+    if (node.IsNull()) return Ok();
+    std::string undefined;
+    REPLICA_ASSIGN(*out, Text(key, node, &undefined));
+    if (undefined.empty()) return Ok();
+    out->clear();
+    missing->push_back(undefined + " (" + Place(node) + ": " + key + ")");
+    return Ok();
+  }
+
+  Status TakeSetting(const Setting& setting, const YAML::Node& node, Values* values) {
+    if (node.IsNull()) return Ok();
+    std::string undefined;
+    REPLICA_ASSIGN(std::string text, Text(setting.key, node, &undefined));
+    if (!undefined.empty()) {
+      file_.warnings.push_back(Place(node) + ": " + setting.key + ": the variable " + undefined +
+                               " is not set; the setting counts as not given");
+      return Ok();
+    }
+    if (text.empty()) return Ok();
+    secret_in_clear_ = secret_in_clear_ || (setting.secret && node.Scalar() == text);
+    Values one = {{setting.key, {text, Place(node)}}};
+    AttachOptions scratch;
+    REPLICA_TRY(ApplyValues(one, &scratch));
+    (*values)[setting.key] = one[setting.key];
+    return Ok();
+  }
+
+  // Calls `structure` for the keys that are no settings; takes the settings into `values`.
+  template <typename Structure>
+  Status ReadMap(const YAML::Node& map, Level level, const std::string& section, Values* values,
+                 const Structure& structure) {
+    if (!map.IsMap()) return Wrong(map, (section.empty() ? "this" : section) + ": give a map of settings");
+    std::set<std::string> seen;
+    for (const auto& item : map) {
+      if (!item.first.IsScalar()) return Wrong(item.first, "a key must be a name");
+      const std::string key = item.first.Scalar();
+      if (!seen.insert(key).second) return Wrong(item.first, key + " is given twice");
+      REPLICA_TRY(ReadItem(key, item.first, item.second, level, values, structure));
+    }
+    return Ok();
+  }
+
+  template <typename Structure>
+  Status ReadItem(const std::string& key, const YAML::Node& key_node, const YAML::Node& value, Level level,
+                  Values* values, const Structure& structure) {
+    if (const OtherKey* other = FindOther(key, level); other != nullptr) {
+      switch (other->use) {
+        case OtherKey::kStructure:
+          return structure(key, value);
+        case OtherKey::kAlias:
+          return TakeSetting(*FindSetting(other->text), value, values);
+        case OtherKey::kUnneeded:
+          file_.warnings.push_back(Place(key_node) + ": " + key + " is not needed here: " + other->text);
+          return Ok();
+        case OtherKey::kUnsupported:
+          file_.warnings.push_back(Place(key_node) + ": " + key + " is not supported: " + other->text);
+          return Ok();
+        case OtherKey::kRefused:
+          return Wrong(key_node, key + ": " + other->text);
+      }
+    }
+    const Setting* setting = FindSetting(level == kDashboardSection ? "dashboard." + key : key);
+    const bool dotted = key.find('.') != std::string::npos;
+    const bool fits = setting != nullptr && !dotted && level != kSnapshotSection &&
+                      (setting->scope == SettingScope::kDatabase || level == kTop || level == kDashboardSection);
+    if (fits) return TakeSetting(*setting, value, values);
+    return Wrong(key_node, "there is no setting \"" + key + "\"" + Hint(key, setting != nullptr));
+  }
+
+  static std::string Hint(const std::string& key, bool elsewhere) {
+    if (elsewhere) return " here; it is one for the whole file: put it at the top level";
+    for (unsigned level : {kTop, kDatabase, kReplica})
+      if (FindOther(key, static_cast<Level>(level)) != nullptr)
+        return level == kTop        ? " here; it belongs at the top level"
+               : level == kDatabase ? " here; it belongs to an entry of dbs"
+                                    : " here; it belongs to a replica";
+    return "; `replica config --all` lists the known ones";
+  }
+
+  Status ReadTop(const YAML::Node& root) {
+    return ReadMap(root, kTop, "", &file_.values, [&](const std::string& key, const YAML::Node& value) -> Status {
+      if (key == "dbs") return ReadDatabases(value);
+      if (key == "url" || key == "bucket") {
+        std::string text;
+        REPLICA_TRY(Needed(key, value, &text, &file_.missing));
+        if (!text.empty()) file_.values[key] = {text, Place(value)};
+        return Ok();
+      }
+      const Level level = key == "snapshot" ? kSnapshotSection : kDashboardSection;
+      return ReadMap(value, level, key, &file_.values, [](const std::string&, const YAML::Node&) { return Ok(); });
+    });
+  }
+
+  Status ReadDatabases(const YAML::Node& list) {
+    if (list.IsNull()) return Ok();
+    if (!list.IsSequence()) return Wrong(list, "dbs: give a list, each entry beginning with \"- path:\"");
+    for (const auto& node : list) {
+      FileEntry entry;
+      entry.place = Place(node);
+      REPLICA_TRY(ReadDatabase(node, &entry));
+      file_.databases.push_back(std::move(entry));
+    }
+    return Ok();
+  }
+
+  Status ReadDatabase(const YAML::Node& node, FileEntry* entry) {
+    int replicas = 0;
+    Values of_replica;
+    auto structure = [&](const std::string& key, const YAML::Node& value) -> Status {
+      if (key == "path") return Needed(key, value, &entry->path, &entry->missing);
+      if (key == "dir") return Needed(key, value, &entry->folder, &entry->missing);
+      if (key == "pattern") return Needed(key, value, &entry->pattern, &entry->missing);
+      if (key == "url") return Needed(key, value, &entry->url, &entry->missing);
+      if (key == "recursive" || key == "restore-if-db-not-exists") {
+        std::string undefined;
+        REPLICA_ASSIGN(std::string text, Text(key, value, &undefined));
+        bool flag = false;
+        Status status = ParseFlag(text, &flag);
+        if (!status.ok()) return Wrong(value, key + ": " + status.message());
+        if (key == "recursive") entry->recursive = flag;
+        if (key != "recursive" && flag) entry->values["restore"] = {"auto", Place(value)};
+        return Ok();
+      }
+      if (value.IsNull()) return Ok();
+      if (key == "replicas" && !value.IsSequence())
+        return Wrong(value, "replicas: give a list, or \"replica:\" with one map");
+      if (key == "replica") {
+        replicas++;
+        return ReadReplica(value, entry, &of_replica);
+      }
+      for (const auto& replica : value) {
+        if (++replicas > 1)
+          return Wrong(replica,
+                       "a database has one replica here: remove the others (a second copy can be a bucket's "
+                       "own replication)");
+        REPLICA_TRY(ReadReplica(replica, entry, &of_replica));
+      }
+      return Ok();
+    };
+    REPLICA_TRY(ReadMap(node, kDatabase, "dbs", &entry->values, structure));
+    if (replicas > 1) return Wrong(node, "give either \"replica:\" or \"replicas:\"");
+    for (const auto& [key, value] : of_replica) entry->values[key] = value;
+    if (!entry->missing.empty()) return Ok();
+    if (entry->path.empty() == entry->folder.empty())
+      return Wrong(node, "dbs: each entry needs a \"path:\", or \"dir:\" with \"pattern:\"");
+    if (!entry->folder.empty() && entry->pattern.empty())
+      return Wrong(node, "dir: give a \"pattern:\" too, as in \"*.db\"");
+    if (entry->folder.empty() && !entry->pattern.empty()) return Wrong(node, "pattern: give a \"dir:\" too");
+    return Ok();
+  }
+
+  Status ReadReplica(const YAML::Node& node, FileEntry* entry, Values* values) {
+    std::string type;
+    std::string bucket;
+    std::string path;
+    std::string url;
+    REPLICA_TRY(ReadMap(node, kReplica, "replica", values, [&](const std::string& key, const YAML::Node& v) {
+      if (key == "type") return Needed(key, v, &type, &entry->missing);
+      if (key == "bucket") return Needed(key, v, &bucket, &entry->missing);
+      if (key == "path") return Needed(key, v, &path, &entry->missing);
+      return Needed(key, v, &url, &entry->missing);
+    }));
+    if (!url.empty()) {
+      if (!bucket.empty() || !path.empty()) return Wrong(node, "give either \"url:\", or \"bucket:\" and \"path:\"");
+      if (!type.empty() && url.rfind(type + "://", 0) != 0)
+        return Wrong(node, "the type is " + type + ", the url is of another");
+      auto parsed = ParseUrl(url);
+      if (!parsed.ok()) return parsed.status().In(Place(node));
+    } else if (type == "s3" || (type.empty() && !bucket.empty())) {
+      if (bucket.empty() && entry->missing.empty()) return Wrong(node, "a replica in S3 needs a \"bucket:\"");
+      if (!bucket.empty()) url = "s3://" + bucket + (TrimSlashes(path).empty() ? "" : "/" + TrimSlashes(path));
+    } else if (type == "file" || (type.empty() && !path.empty())) {
+      if (path.empty() && entry->missing.empty()) return Wrong(node, "a replica in a folder needs a \"path:\"");
+      std::error_code error;
+      if (!path.empty()) url = "file://" + std::filesystem::absolute(path, error).lexically_normal().string();
+    } else if (!type.empty()) {
+      return Wrong(node,
+                   "type: \"" + type + "\" is not supported; there are s3 (also other stores that speak it) and file");
+    }
+    if (!url.empty()) entry->url = url;
+    return Ok();
+  }
+
+  const std::string path_;
+  const Environment& environment_;
+  ConfigFile file_;
+  bool secret_in_clear_ = false;
+  bool others_read_ = false;
+};
+
+}  // namespace
+
+std::string FindConfigFile(const Environment& environment) {
+  for (const char* name : {"REPLICA_CONFIG", "LITESTREAM_CONFIG"}) {
+    auto found = environment.find(name);
+    if (found != environment.end() && !found->second.empty()) return found->second == "off" ? "" : found->second;
+  }
+  for (const char* folder : {"", "config/", "/etc/"})
+    for (const char* name : {"replica.yml", "litestream.yml"})
+      if (FileExists(std::string(folder) + name)) return std::string(folder) + name;
+  return "";
+}
+
+Result<ConfigFile> ReadConfigFile(const std::string& path, const Environment& environment) {
+  return Reader(path, environment).Read();
+}
+
+}  // namespace replica

@@ -1,0 +1,181 @@
+#include "config/config_file.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+
+#include "tests/temporary_folder.h"
+
+namespace replica {
+namespace {
+
+class ConfigFileTest : public ::testing::Test {
+ protected:
+  Result<Config> Read(const std::string& text, Environment environment = {}) {
+    path_ = folder_.path() + "/replica.yml";
+    std::ofstream(path_) << text;
+    ::chmod(path_.c_str(), 0600);
+    environment["REPLICA_CONFIG"] = path_;
+    return ReadConfig(environment);
+  }
+  // The message of a file that must be refused, without the file's path: "3: there is …".
+  std::string Refusal(const std::string& text) {
+    auto config = Read(text);
+    EXPECT_EQ(config.status().code(), Code::kInvalidArgument) << text;
+    const std::string message = config.status().message();
+    EXPECT_EQ(message.rfind(path_ + ":", 0), 0U) << message;
+    return message.substr(std::min(message.size(), path_.size() + 1));
+  }
+  static std::string All(const std::vector<std::string>& texts) { return Join(texts, "\n"); }
+
+  TemporaryFolder folder_;
+  std::string path_;
+};
+
+TEST_F(ConfigFileTest, ALitestreamFileWorksAsItIs) {
+  auto config = Read(R"(
+access-key-id: ${LITESTREAM_ACCESS_KEY_ID}
+secret-access-key: $LITESTREAM_SECRET_ACCESS_KEY
+dbs:
+  - path: /data/production.sqlite3
+    replicas:
+      - type: s3
+        bucket: ${LITESTREAM_REPLICA_BUCKET}
+        path: production
+        region: eu-central-1
+        endpoint: https://minio.example.com:9000
+        force-path-style: true
+        sync-interval: 500ms
+        retention: 72h
+        snapshot-interval: 12h
+  - path: /data/queue.sqlite3
+    monitor-interval: 1s
+    replicas:
+      - url: s3://other/queue
+        access-key-id: own
+        secret-access-key: hers
+  - dir: /srv/tenants
+    pattern: "*.db"
+    recursive: true
+    replica:
+      type: file
+      path: /backup/tenants
+)",
+                     {{"LITESTREAM_ACCESS_KEY_ID", "id"},
+                      {"LITESTREAM_SECRET_ACCESS_KEY", "secret$x"},
+                      {"LITESTREAM_REPLICA_BUCKET", "bucket"}});
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_TRUE(config->missing.empty()) << All(config->missing);
+  ASSERT_EQ(config->rules.size(), 3U);
+  const DatabaseRule& first = config->rules[0];
+  EXPECT_EQ(first.UrlOf("/data/production.sqlite3"), "s3://bucket/production");
+  EXPECT_EQ(first.options.s3.region, "eu-central-1");
+  EXPECT_EQ(first.options.s3.endpoint, "https://minio.example.com:9000");
+  EXPECT_TRUE(first.options.s3.path_style);
+  EXPECT_EQ(first.options.s3.access_key_id, "id");
+  EXPECT_EQ(first.options.s3.secret_access_key, "secret$x") << "a variable's text is not expanded again";
+  EXPECT_EQ(first.options.engine.sync_interval, 500000);
+  EXPECT_EQ(first.options.engine.snapshot_interval, INT64_C(12) * 3600 * 1000000);
+  EXPECT_EQ(first.values.at("region").source, path_ + ":10");
+  EXPECT_EQ(config->rules[1].options.s3.access_key_id, "own");
+  EXPECT_EQ(config->rules[1].options.s3.region, "us-east-1") << "one entry's settings are not another's";
+  const DatabaseRule* tenant = config->FindRule("/srv/tenants/eu/acme.db");
+  ASSERT_NE(tenant, nullptr);
+  EXPECT_EQ(tenant->UrlOf("/srv/tenants/eu/acme.db"), "file:///backup/tenants/eu/acme.db");
+  EXPECT_EQ(config->FindRule("/srv/tenants/eu/acme.txt"), nullptr);
+  EXPECT_EQ(config->FindRule("/srv/tenants2/acme.db"), nullptr);
+  EXPECT_EQ(config->FindRule("/elsewhere.db"), nullptr) << "a file that lists databases means these only";
+  const std::string warnings = All(config->warnings);
+  EXPECT_NE(warnings.find(path_ + ":14: retention is not supported"), std::string::npos) << warnings;
+  EXPECT_NE(warnings.find(path_ + ":17: monitor-interval is not needed"), std::string::npos) << warnings;
+}
+
+TEST_F(ConfigFileTest, TheMostSpecificCounts) {
+  const Environment environment = {{"REPLICA_REGION", "of-environment"}, {"REPLICA_SYNC_INTERVAL", "9s"}};
+  auto config =
+      Read("url: file:///base\nregion: of-file\ndbs:\n  - path: /a.db\n    region: of-entry\n  - path: /b.db\n",
+           environment);
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->rules[0].options.s3.region, "of-entry");
+  EXPECT_EQ(config->rules[1].options.s3.region, "of-file");
+  EXPECT_EQ(config->rules[1].options.engine.sync_interval, 9000000);
+  EXPECT_EQ(config->rules[1].values.at("sync-interval").source, "REPLICA_SYNC_INTERVAL");
+  EXPECT_EQ(config->rules[1].UrlOf("/b.db"), "file:///base/b.db");
+}
+
+TEST_F(ConfigFileTest, VariablesWithoutValueAreMissingByNameAndPlace) {
+  const std::string text =
+      "dbs:\n  - path: /a.db\n    replica:\n      type: s3\n      bucket: ${BUCKET}\n      region: ${AREA}\n";
+  auto config = Read(text, {{"RAILS_ENV", "production"}});
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_TRUE(config->required);
+  const std::string message = MissingMessage(*config);
+  EXPECT_NE(message.find("BUCKET (" + path_ + ":5: bucket)"), std::string::npos) << message;
+  EXPECT_NE(All(config->warnings).find("AREA"), std::string::npos) << "optional: told, and the default counts";
+  EXPECT_EQ(config->rules[0].options.s3.region, "us-east-1");
+  auto keys = Read(text, {{"BUCKET", "b"}});
+  ASSERT_TRUE(keys.ok());
+  EXPECT_NE(All(keys->missing).find("LITESTREAM_SECRET_ACCESS_KEY"), std::string::npos);
+}
+
+TEST_F(ConfigFileTest, WhatIsWrongIsNamedByLine) {
+  EXPECT_NE(Refusal("dbs:\n  - path: /a.db\n    regoin: eu\n").find("3: there is no setting \"regoin\""),
+            std::string::npos);
+  EXPECT_NE(Refusal("regoin: eu\n").find("1: there is no setting"), std::string::npos);
+  EXPECT_NE(Refusal("dbs:\n  - path: [/a.db]\n").find("2: path: give one value"), std::string::npos);
+  EXPECT_NE(Refusal("dbs: /a.db\n").find("1: dbs: give a list"), std::string::npos);
+  EXPECT_NE(Refusal("dbs:\n  - /a.db\n").find("2: dbs: give a map"), std::string::npos);
+  EXPECT_NE(Refusal("sync-interval: soon\n").find("1: sync-interval: \"soon\" is no duration"), std::string::npos);
+  EXPECT_NE(Refusal("region: a\nregion: b\n").find("2: region is given twice"), std::string::npos);
+  EXPECT_NE(Refusal("dbs: [1, 2\n").find("this is no YAML"), std::string::npos);
+  EXPECT_NE(
+      Refusal("dbs:\n  - path: /a.db\n    replicas:\n      - type: sftp\n        path: x\n").find("4: type: \"sftp\""),
+      std::string::npos);
+  EXPECT_NE(Refusal("dbs:\n  - path: /a.db\n    replicas:\n      - url: s3://b/a\n      - url: s3://c/a\n")
+                .find("5: a database has one replica"),
+            std::string::npos);
+  EXPECT_NE(Refusal("dbs:\n  - path: /a.db\n    replica:\n      url: s3://b/a\n      age:\n        identities: []\n")
+                .find("5: age: encrypted"),
+            std::string::npos);
+  EXPECT_NE(Refusal("dbs:\n  - path: /a.db\n    required: true\n").find("top level"), std::string::npos);
+  EXPECT_NE(Refusal("bucket: ${X\n").find("1: bucket: \"${\""), std::string::npos);
+  EXPECT_NE(Refusal("dbs:\n  - dir: /a\n").find("2: dir: give a \"pattern:\""), std::string::npos);
+  EXPECT_NE(
+      Refusal("url: file:///b\ndbs:\n  - path: /a.db\n  - path: /x/../a.db\n").find("4: /a.db is configured already"),
+      std::string::npos);
+  EXPECT_NE(Refusal("dashboard:\n  port: 80\n").find("2: there is no setting \"port\""), std::string::npos);
+}
+
+TEST_F(ConfigFileTest, DollarsAndSections) {
+  auto config = Read(
+      "url: file:///b\nsnapshot:\n  interval: 6h\nprefix: a$$b\ndashboard:\n  listen: 127.0.0.1:9\nrestore: auto\n");
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->options.engine.snapshot_interval, INT64_C(6) * 3600 * 1000000);
+  EXPECT_EQ(config->Get("prefix"), "a$b");
+  EXPECT_EQ(config->Get("dashboard.listen"), "127.0.0.1:9");
+  EXPECT_TRUE(config->options.restore_missing);
+}
+
+TEST_F(ConfigFileTest, SecretsInFilesThatOthersReadAreTold) {
+  const std::string text = "url: s3://b\naccess-key-id: a\nsecret-access-key: topsecret\n";
+  ASSERT_TRUE(Read(text).ok());
+  EXPECT_TRUE(Read(text)->warnings.empty());
+  ::chmod(path_.c_str(), 0644);
+  auto config = ReadConfig({{"REPLICA_CONFIG", path_}});
+  ASSERT_TRUE(config.ok());
+  EXPECT_NE(All(config->warnings).find("chmod o-r"), std::string::npos);
+  EXPECT_EQ(All(config->warnings).find("topsecret"), std::string::npos);
+  ::chmod(path_.c_str(), 0666);
+  EXPECT_NE(ReadConfig({{"REPLICA_CONFIG", path_}}).status().message().find("chmod o-w"), std::string::npos);
+}
+
+TEST_F(ConfigFileTest, AFileThatIsNamedMustBeThere) {
+  auto config = ReadConfig({{"LITESTREAM_CONFIG", folder_.path() + "/no.yml"}});
+  EXPECT_EQ(config.status().code(), Code::kNotFound);
+  EXPECT_NE(config.status().message().find("/no.yml"), std::string::npos);
+  EXPECT_TRUE(ReadConfig({{"REPLICA_CONFIG", "off"}, {"LITESTREAM_CONFIG", folder_.path() + "/no.yml"}}).ok());
+}
+
+}  // namespace
+}  // namespace replica
