@@ -12,10 +12,11 @@ namespace replica {
 
 // Which byte is what; docs/architecture.md tells who holds them for how long.
 enum class LockByte {
-  kLeader = 0,    // the leadership
-  kGate = 1,      // the journal and the restart gate
-  kCreation = 2,  // creation of the control block
-  kUsers = 3,     // shared by every process with a connection to the database
+  kLeader = 0,     // the leadership
+  kGate = 1,       // the journal and the restart gate
+  kCreation = 2,   // creation of the control block
+  kUsers = 3,      // shared by every process with a connection to the database
+  kDedicated = 4,  // a process whose work uploading is: it has, or waits for, the leadership; others yield to it
 };
 
 // "<folder>/lock"

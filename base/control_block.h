@@ -100,6 +100,9 @@ struct ControlBlock {
   std::atomic<uint64_t> mark_checksum;  // of the database file and WAL as read back
   std::atomic<uint64_t> mark_expected;  // what libreplica believed it to be
 
+  std::atomic<uint32_t>
+      handover;  // raised by a dedicated uploader that wants the leadership, before it wakes the leader
+
   // Text guarded by a sequence number: odd while it is being written.
   struct Text {
     std::atomic<uint32_t> version;

@@ -29,6 +29,8 @@ const char* CodeName(Code code) {
       return "timeout";
     case Code::kFull:
       return "full";
+    case Code::kInterrupted:
+      return "interrupted";
     case Code::kUnsupported:
       return "unsupported";
     case Code::kInternal:

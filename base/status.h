@@ -23,6 +23,7 @@ enum class Code {
   kConflict,         // another writer, or another database's history, is in the way
   kTimeout,          // the caller's own time limit passed
   kFull,             // no space left
+  kInterrupted,      // the caller called it off
   kUnsupported,      // a mode or store libreplica does not work with
   kInternal,         // a promise inside libreplica was broken: report it
 };

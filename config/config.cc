@@ -56,20 +56,6 @@ void WarnOfUnknown(const Environment& environment, std::vector<std::string>* war
   }
 }
 
-// The path as SQLite will name it: absolute, without symbolic links as far as it exists.
-std::string FullPath(std::string path) {
-  std::error_code error;
-  if (path == "~" || path.rfind("~/", 0) == 0) {
-    const char* home = std::getenv("HOME");
-    if (home != nullptr) path.replace(0, 1, home);
-  }
-  const auto absolute = std::filesystem::absolute(path, error).lexically_normal();
-  const auto real = std::filesystem::weakly_canonical(absolute, error);
-  std::string out = error ? absolute.string() : real.string();
-  while (out.size() > 1 && out.back() == '/') out.pop_back();
-  return out;
-}
-
 std::string BaseUrl(const Values& values) {
   auto get = [&](const char* key) {
     auto found = values.find(key);
@@ -168,6 +154,19 @@ Status ReadRequired(const Environment& environment, Config* config) {
 }
 
 }  // namespace
+
+std::string FullPath(std::string path) {
+  std::error_code error;
+  if (path == "~" || path.rfind("~/", 0) == 0) {
+    const char* home = std::getenv("HOME");
+    if (home != nullptr) path.replace(0, 1, home);
+  }
+  const auto absolute = std::filesystem::absolute(path, error).lexically_normal();
+  const auto real = std::filesystem::weakly_canonical(absolute, error);
+  std::string out = error ? absolute.string() : real.string();
+  while (out.size() > 1 && out.back() == '/') out.pop_back();
+  return out;
+}
 
 Environment ProcessEnvironment() {
   Environment out;

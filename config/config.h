@@ -61,6 +61,9 @@ struct Config {
 // kNotFound, kPermission: a file that is named and cannot be read.
 Result<Config> ReadConfig(const Environment& environment);
 
+// The path as SQLite will name the file: absolute, "~" replaced, without symbolic links as far as it exists.
+std::string FullPath(std::string path);
+
 // The message for a required replica that is not configured.
 std::string MissingMessage(const Config& config);
 std::string Join(const std::vector<std::string>& texts, const std::string& between);

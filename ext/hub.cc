@@ -43,10 +43,19 @@ Status Hub::Load() {
   {
     MutexLock lock(mutex_);
     if (loaded_) return Ok();
-    REPLICA_ASSIGN(Config config, ReadConfig(ProcessEnvironment()));
+  }
+  REPLICA_ASSIGN(Config config, ReadConfig(ProcessEnvironment()));
+  return Load(std::move(config), false);
+}
+
+Status Hub::Load(Config config, bool dedicated) {
+  {
+    MutexLock lock(mutex_);
+    if (loaded_) return Ok();
     if (config.required && !config.missing.empty()) return {Code::kInvalidArgument, MissingMessage(config)};
     for (const std::string& warning : config.warnings) sqlite3_log(SQLITE_WARNING, "libreplica: %s", warning.c_str());
     config_ = std::move(config);
+    dedicated_ = dedicated;
     restores_ = config_.options.restore_missing;
     for (const DatabaseRule& rule : config_.rules) restores_ = restores_ || rule.options.restore_missing;
     loaded_ = true;
@@ -69,6 +78,17 @@ void Hub::SetHooks() {
 Config Hub::config() {
   MutexLock lock(mutex_);
   return config_;
+}
+
+Result<std::shared_ptr<Store>> Hub::StoreFor(const std::string& path) {
+  if (auto service = FindService(path); service != nullptr) return service->store();
+  const std::shared_ptr<Database> database = FindDatabase(path);
+  MutexLock lock(mutex_);
+  const Target target = TargetFor(path, nullptr);
+  if (!target.url.empty()) return OpenStoreLocked(target.url, target.options);
+  const std::string url = database == nullptr ? "" : LoadText(database->control()->url);
+  if (url.empty()) return Status(Code::kInvalidArgument, path + " is not replicated");
+  return OpenStoreLocked(url, config_.options);
 }
 
 Result<std::shared_ptr<Store>> Hub::OpenStore(const std::string& url, const AttachOptions& options) {
@@ -118,7 +138,11 @@ Result<std::shared_ptr<Service>> Hub::MakeService(const std::string& path, const
     databases_[path] = database;
   }
   database->SetCommitWait(options.wait_for_commit ? options.commit_timeout : 0);
-  auto service = std::make_shared<Service>(database, std::move(store), options);
+  const bool elsewhere = options.uploader_process && !dedicated_;
+  if (elsewhere && uploader_ == nullptr)
+    uploader_ = new UploaderProcess(config_.Get("uploader-command"), config_.shutdown_timeout);
+  auto service =
+      std::make_shared<Service>(database, std::move(store), options, dedicated_, elsewhere ? uploader_ : nullptr);
   services_[path] = service;
   troubles_.erase(path);
   return service;
@@ -307,18 +331,23 @@ int Hub::AfterCommit(Database* database) {
   return SQLITE_IOERR;
 }
 
-void Hub::AtExit() {
-  Hub& hub = Get();
+void Hub::StopAll() {
   std::map<std::string, std::shared_ptr<Service>> services;
   int64_t left = 0;
   {
-    MutexLock lock(hub.mutex_);
-    services = hub.services_;
-    left = hub.config_.shutdown_timeout;
+    MutexLock lock(mutex_);
+    services = services_;
+    left = config_.shutdown_timeout;
   }
   // One bound for all of them together; what cannot be sent waits in the spool for the next start.
   const int64_t end = SystemClock().SteadyMicros() + left;
-  for (const auto& [path, service] : services) service->Stop(std::max<int64_t>(end - SystemClock().SteadyMicros(), 1));
+  for (const auto& [path, service] : services) service->BeginStop(left);
+  for (const auto& [path, service] : services)
+    service->AwaitStopped(std::max<int64_t>(end - SystemClock().SteadyMicros(), 1));
+}
+
+void Hub::AtExit() {
+  Get().StopAll();
 }
 
 void Hub::AfterForkInChild() {
@@ -330,6 +359,7 @@ void Hub::AfterForkInChild() {
     fresh->loaded_ = old->loaded_;
     fresh->config_ = old->config_;
     fresh->restores_ = old->restores_;
+    if (old->uploader_ != nullptr) old->uploader_->ForgetAfterFork();
     for (auto& [path, service] : old->services_) {
       service->ForgetAfterFork();
       service->database()->ForgetAfterFork();

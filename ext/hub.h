@@ -26,12 +26,18 @@ class Hub {
   // Reads the environment and installs the shim's hooks; the first call does it, later ones return the same answer.
   // kInvalidArgument: a setting is wrong, or a required replica is not configured.
   Status Load() EXCLUDES(mutex_);
+  // The same with a configuration that the caller has read. `dedicated`: uploading is what this process is for, so
+  // others leave it to this one.
+  Status Load(Config config, bool dedicated) EXCLUDES(mutex_);
   Config config() EXCLUDES(mutex_);
 
   // Replicates a database (absolute path) to `url` from now on. An attachment to the same URL is replaced.
   Status Attach(const std::string& path, const std::string& url, const AttachOptions& options) EXCLUDES(mutex_);
   // Stops replicating it in this process, after a flush. kNotFound when it is not attached.
   Status Detach(const std::string& path) EXCLUDES(mutex_);
+
+  // Flushes all databases of this process within the shutdown timeout and stops replicating them, for its end.
+  void StopAll() EXCLUDES(mutex_);
 
   // For a database that was opened before the load. kExists: it is empty, though with REPLICA_RESTORE=auto it would
   // have been restored; nobody may begin anew in it.
@@ -48,6 +54,9 @@ class Hub {
   // Paths of the databases known in this process, sorted.
   std::vector<std::string> Paths() EXCLUDES(mutex_);
 
+  // The store of a replicated database: of this process's service, of the configuration, or, when another process
+  // replicates it into a folder, of what its control block says.
+  Result<std::shared_ptr<Store>> StoreFor(const std::string& path) EXCLUDES(mutex_);
   // A store for a URL: connections and threads are shared by all of the process.
   Result<std::shared_ptr<Store>> OpenStore(const std::string& url, const AttachOptions& options) EXCLUDES(mutex_);
 
@@ -76,6 +85,7 @@ class Hub {
 
   Mutex mutex_;
   bool loaded_ GUARDED_BY(mutex_) = false;
+  bool dedicated_ GUARDED_BY(mutex_) = false;
   Config config_ GUARDED_BY(mutex_);
   bool restores_ GUARDED_BY(mutex_) = false;  // some database is to be restored when it is missing
   std::map<std::string, std::shared_ptr<Service>> services_ GUARDED_BY(mutex_);
@@ -83,6 +93,7 @@ class Hub {
   std::map<std::string, std::string> troubles_ GUARDED_BY(mutex_);
   std::shared_ptr<HttpClient> http_ GUARDED_BY(mutex_);
   std::shared_ptr<Worker> file_worker_ GUARDED_BY(mutex_);
+  UploaderProcess* uploader_ GUARDED_BY(mutex_) = nullptr;  // never destroyed: its thread runs as long as the process
 };
 
 }  // namespace replica

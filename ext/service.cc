@@ -19,11 +19,18 @@ namespace {
 constexpr int64_t kOpenRetry = 500000;      // µs between tries to open the database
 constexpr int64_t kGuardInterval = 100000;  // µs that a checkpoint may have to wait for the guard's read mark
 constexpr int64_t kGrace = 2000000;         // µs beyond the flush for closing
+constexpr int64_t kHandoverLook = 10000;    // µs between looks whether a dedicated process has the leadership yet
+constexpr int kHandoverLooks = 200;
 
 }  // namespace
 
-Service::Service(std::shared_ptr<Database> database, std::shared_ptr<Store> store, AttachOptions options)
-    : database_(std::move(database)), store_(std::move(store)), options_(std::move(options)) {}
+Service::Service(std::shared_ptr<Database> database, std::shared_ptr<Store> store, AttachOptions options,
+                 bool dedicated, UploaderProcess* uploader)
+    : database_(std::move(database)),
+      store_(std::move(store)),
+      options_(std::move(options)),
+      dedicated_(dedicated),
+      uploader_(uploader) {}
 
 void Service::Start() {
   MutexLock lock(mutex_);
@@ -40,19 +47,32 @@ void Service::Start() {
 }
 
 void Service::Stop(int64_t flush_micros) {
+  BeginStop(flush_micros);
+  AwaitStopped(flush_micros);
+}
+
+void Service::BeginStop(int64_t flush_micros) {
   // With its folder gone there is nothing left to flush.
   if (database_->Stale()) flush_micros = 0;
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(flush_micros + kGrace);
-  MutexLock lock(mutex_);
-  wanted_ = false;
-  flush_ = flush_micros;
-  if (engine_ != nullptr) engine_->Stop(flush_micros);
-  changed_.notify_all();
+  {
+    MutexLock lock(mutex_);
+    wanted_ = false;
+    flush_ = flush_micros;
+    stop_term_ = term_;
+    if (engine_ != nullptr) engine_->Stop(flush_micros);
+    changed_.notify_all();
+  }
   WakeLeader(database_->control());
+}
+
+void Service::AwaitStopped(int64_t micros) {
+  if (database_->Stale()) micros = 0;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(micros + kGrace);
+  if (uploader_ != nullptr) uploader_->Remove(database_->path(), micros + kGrace);
+  MutexLock lock(mutex_);
   // One that waits behind another process's leader has nothing to flush. One that has not come to the lock yet has: a
   // process may open, commit and close before its thread runs.
-  const uint64_t term = term_;
-  while (running_ && !blocked_ && term_ == term && std::chrono::steady_clock::now() < deadline)
+  while (running_ && !blocked_ && term_ == stop_term_ && std::chrono::steady_clock::now() < deadline)
     lock.WaitUntil(changed_, deadline);
 }
 
@@ -64,16 +84,7 @@ void Service::Run() {
     bool waited = false;
     if (fd.ok()) {
       lock_fd_ = std::move(*fd);
-      locked = TryLock(lock_fd_.get(), LockByte::kLeader);
-      waited = !locked;
-      if (waited) {
-        {
-          MutexLock guard(mutex_);
-          blocked_ = true;
-          changed_.notify_all();
-        }
-        locked = Lock(lock_fd_.get(), LockByte::kLeader, path).ok();
-      }
+      locked = AwaitLeadership(path, &waited);
     }
     {
       MutexLock guard(mutex_);
@@ -115,16 +126,62 @@ void Service::Run() {
   }
 }
 
+void Service::SetBlocked() {
+  MutexLock guard(mutex_);
+  blocked_ = true;
+  changed_.notify_all();
+}
+
+bool Service::AwaitLeadership(const std::string& path, bool* waited) {
+  const int fd = lock_fd_.get();
+  ControlBlock* c = database_->control();
+  auto wait = [&](LockByte byte) {
+    *waited = true;
+    SetBlocked();
+    return Lock(fd, byte, path).ok();
+  };
+  if (dedicated_) {
+    if (!TryLock(fd, LockByte::kDedicated) && !wait(LockByte::kDedicated)) return false;
+    // Asked again and again: whoever leads now may have begun to after the last time.
+    for (int i = 0; !TryLock(fd, LockByte::kLeader); i++) {
+      *waited = true;
+      SetBlocked();
+      c->handover.fetch_add(1, std::memory_order_seq_cst);
+      WakeLeader(c);
+      MutexLock guard(mutex_);
+      if (!wanted_) return false;
+      guard.WaitUntil(changed_, std::chrono::steady_clock::now() +
+                                    std::chrono::microseconds(i < kHandoverLooks ? kHandoverLook : kOpenRetry));
+    }
+    return true;
+  }
+  // A dedicated process is about to take the leadership: get in line behind it. One that does not take it is stuck, or
+  // stopped: then this one leads, until it is asked again.
+  for (int i = 0; i < kHandoverLooks && IsLocked(fd, LockByte::kDedicated) && !IsLocked(fd, LockByte::kLeader); i++) {
+    *waited = true;
+    if (i == 0) SetBlocked();
+    std::this_thread::sleep_for(std::chrono::microseconds(kHandoverLook));
+  }
+  if (!TryLock(fd, LockByte::kLeader) && !wait(LockByte::kLeader)) return false;
+  handover_ = c->handover.load(std::memory_order_seq_cst);
+  return true;
+}
+
 Status Service::Lead() {
   REPLICA_ASSIGN(std::unique_ptr<WalSource> source, WalSource::Open(database_, options_.guard));
   Engine::Place place;
   place.database = database_->path();
   place.folder = database_->folder();
+  bool wanted = false;
   {
     MutexLock lock(mutex_);
+    wanted = wanted_;
     place.opened = opened_;
     place.opened_gates = opened_gates_;
+    place.handover = handover_;
+    place.yields = !dedicated_;
   }
+  if (uploader_ != nullptr && wanted) uploader_->Add(database_->path(), store_->url(), options_);
   EngineOptions engine_options = options_.engine;
   if (options_.guard) engine_options.watch_interval = std::min(engine_options.watch_interval, kGuardInterval);
   Engine engine(source.get(), store_, database_->control(), database_, place, engine_options, SystemClock());

@@ -4,6 +4,9 @@
 // process dies, and the next waiter takes over. A wait for it cannot be called off; a service that is not wanted any
 // more while it waits stays asleep, is used again when the database is opened again, and else ends when the lock comes
 // to it.
+//
+// A dedicated process (replica replicate) holds byte 4 as long as it has or wants the leadership. Others leave it to
+// that process: their engine yields when it asks, and they wait behind it, to take over the moment it dies.
 #ifndef LIBREPLICA_EXT_SERVICE_H_
 #define LIBREPLICA_EXT_SERVICE_H_
 
@@ -12,7 +15,8 @@
 #include <string>
 
 #include "base/thread_annotations.h"
-#include "config/config.h"
+#include "config/settings.h"
+#include "ext/uploader_process.h"
 #include "uploader/engine.h"
 #include "uploader/store.h"
 #include "vfs/database.h"
@@ -21,7 +25,10 @@ namespace replica {
 
 class Service : public std::enable_shared_from_this<Service> {
  public:
-  Service(std::shared_ptr<Database> database, std::shared_ptr<Store> store, AttachOptions options);
+  // `dedicated`: uploading is what this process is for. `uploader` (may be null, outlives the service): is given the
+  // database whenever this process leads.
+  Service(std::shared_ptr<Database> database, std::shared_ptr<Store> store, AttachOptions options, bool dedicated,
+          UploaderProcess* uploader);
 
   const std::shared_ptr<Database>& database() const { return database_; }
   const std::shared_ptr<Store>& store() const { return store_; }
@@ -32,6 +39,9 @@ class Service : public std::enable_shared_from_this<Service> {
   // The application closed it: flush for at most `flush_micros`, close, give the leadership away. Returns when that is
   // done, or shortly after the time is up (the thread then ends by itself).
   void Stop(int64_t flush_micros) EXCLUDES(mutex_);
+  // Its two halves, so that several databases can flush at the same time: BeginStop returns at once.
+  void BeginStop(int64_t flush_micros) EXCLUDES(mutex_);
+  void AwaitStopped(int64_t micros) EXCLUDES(mutex_);
 
   // In the child after fork(): closes the inherited lock, which would keep the leadership alive after the parent's
   // death.
@@ -39,22 +49,29 @@ class Service : public std::enable_shared_from_this<Service> {
 
  private:
   void Run() EXCLUDES(mutex_);
+  // Waits for the leadership on lock_fd_. `waited`: another process had it.
+  bool AwaitLeadership(const std::string& path, bool* waited) EXCLUDES(mutex_);
+  void SetBlocked() EXCLUDES(mutex_);
   Status Lead() EXCLUDES(mutex_);
 
   const std::shared_ptr<Database> database_;
   const std::shared_ptr<Store> store_;
   const AttachOptions options_;
+  const bool dedicated_;
+  UploaderProcess* const uploader_;
   Mutex mutex_;
   std::condition_variable changed_;
   bool wanted_ GUARDED_BY(mutex_) = false;
-  bool running_ GUARDED_BY(mutex_) = false;  // the thread exists
-  bool blocked_ GUARDED_BY(mutex_) = false;  // it sleeps until another process gives the lock away
-  uint64_t term_ GUARDED_BY(mutex_) = 0;     // times that it has led
-  int64_t flush_ GUARDED_BY(mutex_) = 0;     // µs to flush once it is not wanted
+  bool running_ GUARDED_BY(mutex_) = false;    // the thread exists
+  bool blocked_ GUARDED_BY(mutex_) = false;    // it sleeps until another process gives the lock away
+  uint64_t term_ GUARDED_BY(mutex_) = 0;       // times that it has led
+  uint64_t stop_term_ GUARDED_BY(mutex_) = 0;  // term_ when it was last stopped
+  int64_t flush_ GUARDED_BY(mutex_) = 0;       // µs to flush once it is not wanted
   Engine* engine_ GUARDED_BY(mutex_) = nullptr;
   FileStamp opened_ GUARDED_BY(mutex_);
   uint32_t opened_gates_ GUARDED_BY(mutex_) = 0;
-  UniqueFd lock_fd_;  // the thread's
+  UniqueFd lock_fd_;       // the thread's
+  uint32_t handover_ = 0;  // the thread's: ControlBlock::handover when the leadership came
 };
 
 }  // namespace replica

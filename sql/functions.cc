@@ -10,7 +10,6 @@
 #include "ext/hub.h"
 #include "ext/wait.h"
 #include "sql/report.h"
-#include "uploader/restore.h"
 #include "vfs/shim.h"
 
 namespace replica {
@@ -141,14 +140,8 @@ static void SnapshotFunction(sqlite3_context* context, int argc, sqlite3_value**
   Guarded(context, [&]() -> Status {
     REPLICA_ASSIGN(std::string path,
                    SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
-    auto database = Hub::Get().FindDatabase(path);
-    if (database == nullptr) return NotReplicated(path);
-    ControlBlock* c = database->control();
-    const uint32_t ticket = c->snapshot_wanted.fetch_add(1) + 1;
-    WakeLeader(c);
-    REPLICA_TRY(WaitFor(c, kDefaultSyncTimeout * 10 * 1000,
-                        [&] { return static_cast<int32_t>(c->snapshot_done.load() - ticket) >= 0; }));
-    sqlite3_result_int64(context, static_cast<sqlite3_int64>(c->acknowledged_txid.load()));
+    REPLICA_ASSIGN(const uint64_t txid, MakeSnapshot(path));
+    sqlite3_result_int64(context, static_cast<sqlite3_int64>(txid));
     return Ok();
   });
 }
@@ -158,7 +151,7 @@ static void VerifyFunction(sqlite3_context* context, int argc, sqlite3_value** a
   Guarded(context, [&]() -> Status {
     REPLICA_ASSIGN(std::string path,
                    SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
-    REPLICA_ASSIGN(ordered_json report, VerifyReport(path, TextArgument(argc, argv, 1, "quick")));
+    REPLICA_ASSIGN(ordered_json report, VerifyReport(path, TextArgument(argc, argv, 1, "quick"), {}));
     ReturnText(context, Dump(report));
     return Ok();
   });
@@ -175,16 +168,7 @@ static void RestoreFunction(sqlite3_context* context, int argc, sqlite3_value** 
     std::error_code error;
     const std::string path = std::filesystem::absolute(given, error).lexically_normal().string();
     REPLICA_ASSIGN(RestoredDatabase restored, RestoreDatabase(store.get(), target, path, {}));
-    ordered_json report = {{"path", path},
-                           {"replica", url},
-                           {"generation", HexEncode(restored.generation)},
-                           {"txid", restored.txid},
-                           {"time", FormatTime(restored.time)},
-                           {"page_size", restored.page_size},
-                           {"pages", restored.table.pages()},
-                           {"checksum", Hex16(restored.checksum)},
-                           {"objects", restored.objects}};
-    ReturnText(context, Dump(report));
+    ReturnText(context, Dump(RestoreReport(path, url, restored)));
     return Ok();
   });
 }

@@ -10,8 +10,6 @@
 #include "ext/hub.h"
 #include "ext/wait.h"
 #include "uploader/replica.h"
-#include "uploader/restore.h"
-#include "uploader/verify.h"
 #include "vfs/shim.h"
 
 namespace replica {
@@ -19,13 +17,14 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int64_t kVerifyWait = 60000000;  // µs for the leader's part of a verify
+constexpr int64_t kVerifyWait = 60000000;     // µs for the leader's part of a verify
+constexpr int64_t kSnapshotWait = 600000000;  // µs
 constexpr int kQuickTries = 5;
 
-// True while some process holds the leadership.
-bool HasLeader(const std::string& folder) {
+// True while some process holds it.
+bool IsByteLocked(const std::string& folder, LockByte byte) {
   auto fd = OpenFile(LockPath(folder), O_RDWR);
-  return fd.ok() && IsLocked(fd->get(), LockByte::kLeader);
+  return fd.ok() && IsLocked(fd->get(), byte);
 }
 
 Id LoadId(const std::atomic<uint64_t> (&words)[2]) {
@@ -36,7 +35,8 @@ Id LoadId(const std::atomic<uint64_t> (&words)[2]) {
 }
 
 struct Verified {
-  std::shared_ptr<Service> service;
+  std::shared_ptr<Database> database;
+  std::shared_ptr<Store> store;
   ControlBlock* control = nullptr;
   Id generation{};
 };
@@ -47,14 +47,14 @@ Status Quick(const Verified& v, ordered_json* report, ordered_json* errors) {
     REPLICA_TRY(WaitSynced(v.control, kVerifyWait));
     const uint64_t txid = v.control->captured_txid.load(std::memory_order_acquire);
     const uint64_t checksum = v.control->captured_checksum.load();
-    REPLICA_ASSIGN(ReplicaHead head, ReadHead(v.service->store().get(), v.generation));
+    REPLICA_ASSIGN(ReplicaHead head, ReadHead(v.store.get(), v.generation));
     const bool moved = v.control->captured_txid.load() != txid || head.txid > txid;
     if (moved && attempt + 1 < kQuickTries) continue;
     (*report)["txid"] = txid;
     (*report)["replica_txid"] = head.txid;
     (*report)["checksum"] = Hex16(checksum);
     if (head.snapshot_txid == 0) {
-      errors->push_back(v.service->store()->url() + ": generation " + HexEncode(v.generation) +
+      errors->push_back(v.store->url() + ": generation " + HexEncode(v.generation) +
                         " has no snapshot, so nothing can be restored: run SELECT replica_snapshot()");
     } else if (head.txid < txid) {
       errors->push_back("the replica ends at TXID " + std::to_string(head.txid) + ", the database is at " +
@@ -64,7 +64,7 @@ Status Quick(const Verified& v, ordered_json* report, ordered_json* errors) {
                         Hex16(head.last.trailer.checksum_after) + ", the database's is " + Hex16(checksum));
     }
     uint64_t expected = 0;
-    REPLICA_ASSIGN(auto log, ListLog(v.service->store().get(), v.generation, 0));
+    REPLICA_ASSIGN(auto log, ListLog(v.store.get(), v.generation, 0));
     for (const LogObject& entry : log) {
       if (expected != 0 && entry.sequence != expected)
         errors->push_back("log segment " + Hex16(expected) + " is missing");
@@ -88,7 +88,8 @@ std::string IntegrityCheck(const std::string& path) {
   return answer;
 }
 
-Status Full(const Verified& v, const std::string& path, ordered_json* report, ordered_json* errors) {
+Status Full(const Verified& v, const std::string& path, const VerifyProgress& progress, ordered_json* report,
+            ordered_json* errors) {
   ControlBlock* c = v.control;
   // The leader ends a segment at a state that it reads back from the database file and WAL.
   const uint32_t ticket = c->mark_wanted.fetch_add(1) + 1;
@@ -107,11 +108,11 @@ Status Full(const Verified& v, const std::string& path, ordered_json* report, or
   }
   REPLICA_TRY(WaitFor(c, kVerifyWait, [&] { return c->acknowledged_txid.load() >= txid; }));
   const std::string temporary =
-      v.service->database()->folder() + "/verify-" + std::to_string(::getpid()) + "-" + std::to_string(ticket);
+      v.database->folder() + "/verify-" + std::to_string(::getpid()) + "-" + std::to_string(ticket);
   RestoreTarget target;
   target.txid = txid;
   target.generation = v.generation;
-  auto restored = RestoreFile(v.service->store().get(), target, temporary, {});
+  auto restored = RestoreFile(v.store.get(), target, temporary, progress);
   if (!restored.ok()) {
     if (restored.status().code() != Code::kCorrupt && restored.status().code() != Code::kNotFound)
       return restored.status();
@@ -171,7 +172,7 @@ ordered_json StatusReport(const std::string& path) {
     return out;
   }
   const ControlBlock* c = database->control();
-  const bool led = HasLeader(database->folder());
+  const bool led = IsByteLocked(database->folder(), LockByte::kLeader);
   const auto state = led || static_cast<ReplicaState>(c->state.load()) == ReplicaState::kFenced ||
                              static_cast<ReplicaState>(c->state.load()) == ReplicaState::kError
                          ? static_cast<ReplicaState>(c->state.load())
@@ -202,6 +203,9 @@ ordered_json StatusReport(const std::string& path) {
                 {"bytes", spool},
                 {"seconds", since == 0 || now < since ? 0.0 : static_cast<double>(now - since) / 1e6}};
   out["leader_pid"] = led && c->leader_pid.load() != 0 ? ordered_json(c->leader_pid.load()) : ordered_json();
+  out["uploader"] = !led                                                     ? ordered_json()
+                    : IsByteLocked(database->folder(), LockByte::kDedicated) ? "process"
+                                                                             : "thread";
   out["last_acknowledged"] = time_or_null(c->acknowledged_time.load());
   const int64_t error_since = c->error_since.load();
   out["last_error"] = error_since == 0 ? ordered_json() : ordered_json(LoadText(c->last_error));
@@ -215,17 +219,54 @@ ordered_json StatusReport(const std::string& path) {
   return out;
 }
 
-Result<ordered_json> VerifyReport(const std::string& path, const std::string& depth) {
+Result<uint64_t> MakeSnapshot(const std::string& path) {
+  auto database = Hub::Get().FindDatabase(path);
+  if (database == nullptr) return NotReplicated(path);
+  ControlBlock* c = database->control();
+  const uint32_t ticket = c->snapshot_wanted.fetch_add(1) + 1;
+  WakeLeader(c);
+  REPLICA_TRY(WaitFor(c, kSnapshotWait, [&] { return static_cast<int32_t>(c->snapshot_done.load() - ticket) >= 0; }));
+  return c->acknowledged_txid.load();
+}
+
+ordered_json RestoreReport(const std::string& path, const std::string& url, const RestoredDatabase& restored) {
+  return {{"path", path},
+          {"replica", url},
+          {"generation", HexEncode(restored.generation)},
+          {"txid", restored.txid},
+          {"time", FormatTime(restored.time)},
+          {"page_size", restored.page_size},
+          {"pages", restored.table.pages()},
+          {"checksum", Hex16(restored.checksum)},
+          {"objects", restored.objects}};
+}
+
+ordered_json HistoryReport(const Store& store, const HistoryEntry& e) {
+  return {{"kind", e.snapshot ? "snapshot" : "log"},
+          {"generation", HexEncode(e.generation)},
+          {"sequence", e.sequence},
+          {"min_txid", e.min_txid},
+          {"max_txid", e.max_txid},
+          {"restorable", e.folded ? "last" : "all"},
+          {"first_time", FormatTime(e.first_time)},
+          {"last_time", FormatTime(e.last_time)},
+          {"pages", e.pages},
+          {"bytes", e.bytes},
+          {"object", ObjectUrl(store, e.key)}};
+}
+
+Result<ordered_json> VerifyReport(const std::string& path, const std::string& depth, const VerifyProgress& progress) {
   Verified v;
-  v.service = Hub::Get().FindService(path);
-  if (v.service == nullptr) return NotReplicated(path);
-  v.control = v.service->database()->control();
+  v.database = Hub::Get().FindDatabase(path);
+  if (v.database == nullptr) return NotReplicated(path);
+  REPLICA_ASSIGN(v.store, Hub::Get().StoreFor(path));
+  v.control = v.database->control();
   ordered_json report;
   ordered_json errors = ordered_json::array();
   report["ok"] = false;
   report["depth"] = depth;
   report["database"] = path;
-  report["replica"] = v.service->store()->url();
+  report["replica"] = v.store->url();
   if (depth != "quick" && depth != "full" && depth != "objects")
     return Status(Code::kInvalidArgument, "verify depth \"" + depth + "\": give quick, full or objects");
   REPLICA_TRY(WaitSynced(v.control, kVerifyWait));
@@ -234,9 +275,9 @@ Result<ordered_json> VerifyReport(const std::string& path, const std::string& de
   if (depth == "quick") {
     REPLICA_TRY(Quick(v, &report, &errors));
   } else if (depth == "full") {
-    REPLICA_TRY(Full(v, path, &report, &errors));
+    REPLICA_TRY(Full(v, path, progress, &report, &errors));
   } else {
-    REPLICA_ASSIGN(ObjectsReport objects, VerifyObjects(v.service->store().get(), v.generation));
+    REPLICA_ASSIGN(ObjectsReport objects, VerifyObjects(v.store.get(), v.generation, progress));
     report["objects"] = objects.objects;
     report["bytes"] = objects.bytes;
     for (const std::string& error : objects.errors) errors.push_back(error);

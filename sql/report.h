@@ -6,6 +6,9 @@
 #include <string>
 
 #include "base/status.h"
+#include "uploader/history.h"
+#include "uploader/restore.h"
+#include "uploader/verify.h"
 #include "vfs/sqlite_api.h"
 
 namespace replica {
@@ -20,8 +23,18 @@ Status NotReplicated(const std::string& path);
 nlohmann::ordered_json StatusReport(const std::string& path);
 
 // replica_verify. `depth`: quick, full or objects. The error is for a verify that could not be done; a replica that is
-// not right is "ok": false with "errors".
-Result<nlohmann::ordered_json> VerifyReport(const std::string& path, const std::string& depth);
+// not right is "ok": false with "errors". `progress` may be empty.
+Result<nlohmann::ordered_json> VerifyReport(const std::string& path, const std::string& depth,
+                                            const VerifyProgress& progress);
+
+// replica_snapshot: the acknowledged TXID, once a snapshot of the present state is stored.
+Result<uint64_t> MakeSnapshot(const std::string& path);
+
+// What a restore did.
+nlohmann::ordered_json RestoreReport(const std::string& path, const std::string& url, const RestoredDatabase& restored);
+
+// One row of replica_history.
+nlohmann::ordered_json HistoryReport(const Store& store, const HistoryEntry& entry);
 
 }  // namespace replica
 

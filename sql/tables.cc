@@ -12,7 +12,7 @@
 #include "ext/hub.h"
 #include "sql/report.h"
 #include "uploader/event_log.h"
-#include "uploader/replica.h"
+#include "uploader/history.h"
 
 namespace replica {
 namespace {
@@ -68,28 +68,15 @@ Result<Rows> FillDatabases(sqlite3* /*db*/, const std::string& /*schema*/) {
 
 Result<Rows> FillHistory(sqlite3* db, const std::string& schema) {
   REPLICA_ASSIGN(std::string path, SchemaPath(db, schema));
-  auto service = Hub::Get().FindService(path);
-  if (service == nullptr) return NotReplicated(path);
-  Store* store = service->store().get();
+  if (Hub::Get().FindDatabase(path) == nullptr) return NotReplicated(path);
+  REPLICA_ASSIGN(auto store, Hub::Get().StoreFor(path));
+  REPLICA_ASSIGN(History history, HistoryReader(store.get()).Read(0));
   Rows rows;
-  auto add = [&](const char* kind, const Id& generation, const std::string& key, uint64_t size) -> Status {
-    StoreBytes bytes(store, key, size);
-    REPLICA_ASSIGN(auto reader, SegmentReader::Open(&bytes));
-    const Segment& s = reader->segment();
-    const char* restorable = s.folded() ? "last" : "all";
-    rows.push_back({std::string(kind), HexEncode(generation), static_cast<int64_t>(s.header.sequence),
-                    static_cast<int64_t>(s.header.min_txid), static_cast<int64_t>(s.trailer.max_txid),
-                    std::string(restorable), FormatTime(s.commits.front().time), FormatTime(s.commits.back().time),
-                    static_cast<int64_t>(s.trailer.pages_after), static_cast<int64_t>(size), ObjectUrl(*store, key)});
-    return Ok();
-  };
-  REPLICA_ASSIGN(auto generations, ListGenerations(store));
-  for (const Id& generation : generations) {
-    REPLICA_ASSIGN(auto snapshots, ListSnapshots(store, generation));
-    REPLICA_ASSIGN(auto log, ListLog(store, generation, 0));
-    for (const SnapshotObject& s : snapshots)
-      REPLICA_TRY(add("snapshot", generation, SnapshotKey(generation, s.txid), s.size));
-    for (const LogObject& l : log) REPLICA_TRY(add("log", generation, LogKey(generation, l.sequence), l.size));
+  for (const HistoryEntry& entry : history.entries) {
+    // The columns are the report's fields in their order.
+    std::vector<Value> row;
+    for (const auto& field : HistoryReport(*store, entry)) row.push_back(FromJson(field));
+    rows.push_back(std::move(row));
   }
   return rows;
 }

@@ -13,7 +13,8 @@
 namespace replica {
 namespace {
 
-constexpr uint32_t kWakeFrames = 256;  // frames a gathering leader lets commits write before they wake it
+constexpr int64_t kLongestYield = 2000000;  // µs that a PUT under way may hold up a handover
+constexpr uint32_t kWakeFrames = 256;       // frames a gathering leader lets commits write before they wake it
 
 }  // namespace
 
@@ -41,6 +42,7 @@ void Engine::Stop(int64_t flush_micros) {
 
 void Engine::Run() {
   control_->leader_pid.store(::getpid());
+  handover_seen_ = place_.handover;
   StoreText(&control_->url, store_->url());
   control_->state.store(static_cast<uint32_t>(ReplicaState::kSnapshot));
   control_->wake_at.store(kWakeNever);
@@ -48,6 +50,10 @@ void Engine::Run() {
   for (;;) {
     TakeMail();
     if (Stopping() && (Drained() || clock_.SteadyMicros() >= stop_at_.load())) break;
+    if (YieldsNow()) {
+      events_.Add("handover", "process " + std::to_string(::getpid()) + " leaves uploading to a dedicated process");
+      break;
+    }
     if (attached_) {
       Status status = Stream();
       if (!status.ok()) {
@@ -145,6 +151,15 @@ Status Engine::Stream() {
 
 // --- waiting and telling
 
+// Between two PUTs: the next leader need not find out what became of one under way. A store that keeps one waiting does
+// not hold it up for longer than kLongestYield.
+bool Engine::YieldsNow() {
+  if (!place_.yields || control_->handover.load() == handover_seen_) return false;
+  const int64_t now = clock_.SteadyMicros();
+  if (yield_by_ == 0) yield_by_ = now + kLongestYield;
+  return (!log_in_flight_ && !snapshot_in_flight_) || now >= yield_by_;
+}
+
 bool Engine::Drained() const {
   if (fenced_ || (!error_.ok() && NeedsPerson(error_))) return true;  // more time would not help
   if (!attached_) return false;
@@ -163,6 +178,7 @@ void Engine::Sleep() {
   const bool idle = backlog == 0 && queue_.empty() && !log_in_flight_;
   if (!attached_) until(attempt_at_);
   if (Stopping()) until(stop_at_.load());
+  if (yield_by_ != 0) until(yield_by_);
   if (streaming) {
     if (!queue_.empty() && !log_in_flight_) until(retry_at_);
     if (snapshot_ && !snapshot_in_flight_) until(snapshot_retry_at_);
@@ -190,7 +206,7 @@ void Engine::Sleep() {
                      ((control_->sync_wanted.load() != captured_ticket_ && queue_.empty() && !log_in_flight_) ||
                       (control_->snapshot_wanted.load() != control_->snapshot_done.load() && !snapshot_) ||
                       SnapshotDue() || control_->mark_wanted.load() != control_->mark_done.load());
-  if (!commit && !asked && mailbox_->Empty()) FutexWait(&control_->wake_word, word, wait);
+  if (!commit && !asked && !YieldsNow() && mailbox_->Empty()) FutexWait(&control_->wake_word, word, wait);
   control_->wake_at.store(kWakeNever, std::memory_order_seq_cst);
 }
 

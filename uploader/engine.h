@@ -48,6 +48,8 @@ class Engine {
     std::string folder;         // its replica folder
     FileStamp opened;           // the database file when this process first opened it
     uint32_t opened_gates = 0;  // ControlBlock::gates then
+    uint32_t handover = 0;      // ControlBlock::handover when the leadership came
+    bool yields = false;        // to a dedicated uploader that raises ControlBlock::handover
   };
 
   // `source` and `control` outlive the engine; `keep_alive` keeps `control` mapped for PUTs that end after it.
@@ -57,7 +59,8 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Returns after Stop, once everything captured is acknowledged or the time is up.
+  // Returns after Stop, once everything captured is acknowledged or the time is up; or, when it yields, soon after
+  // another process asked for the leadership.
   void Run();
   // Any thread, any number of times: from now on Run has `flush_micros` to come to its end.
   void Stop(int64_t flush_micros);
@@ -115,6 +118,7 @@ class Engine {
   void Backoff(const Status& status, int* attempts, int64_t* retry_at);
 
   void Sleep();
+  bool YieldsNow();
   bool Drained() const;
   void SetError(const Status& status);
   void ClearError();
@@ -155,6 +159,8 @@ class Engine {
   int64_t next_turn_ = 0;            // steady µs: the next PUT may start
   int64_t retry_at_ = 0;
   int64_t snapshot_retry_at_ = 0;
+  uint32_t handover_seen_ = 0;
+  int64_t yield_by_ = 0;  // steady µs; 0: nobody asked
   int64_t attempt_at_ = 0;
   int attempts_ = 0;
   int snapshot_attempts_ = 0;

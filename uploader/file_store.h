@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/worker.h"
 #include "uploader/store.h"
 
@@ -23,6 +24,7 @@ class FileStore : public Store {
   Result<uint64_t> Size(const std::string& key) override;
   Result<Listing> List(const std::string& prefix, const std::string& start_after, bool folders_only) override;
   Status Delete(const std::vector<std::string>& keys) override;
+  Result<int64_t> ServerTime() override { return SystemClock().WallMicros(); }
 
  private:
   static Status PutFile(const std::string& path, const ObjectBody& body, bool if_absent);

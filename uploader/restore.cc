@@ -19,7 +19,8 @@
 namespace replica {
 namespace {
 
-constexpr size_t kPrefetch = 8;  // log objects fetched at the same time
+constexpr size_t kPrefetch = 8;               // log objects fetched at the same time
+constexpr uint64_t kProgressVersions = 1024;  // page versions between two calls of the progress
 
 // Where a restore begins: a snapshot, and the log objects behind it.
 struct Plan {
@@ -42,8 +43,92 @@ class Restorer {
     return std::move(out_);
   }
 
+  // What Run would do, without the pages.
+  Result<RestorePlan> Outline() {
+    REPLICA_TRY(MakePlan());
+    RestorePlan plan;
+    plan.generation = plan_.generation;
+    plan.snapshot_txid = plan.txid = plan_.snapshot.txid;
+    plan.bytes = plan_.snapshot.size;
+    plan.objects = 1;
+    StoreBytes snapshot(store_, SnapshotKey(plan_.generation, plan_.snapshot.txid), plan_.snapshot.size);
+    REPLICA_ASSIGN(auto reader, SegmentReader::Open(&snapshot));
+    plan.page_size = reader->segment().header.page_size;
+    auto take = [&plan](const CommitEntry& commit) {
+      plan.time = commit.time;
+      plan.pages = commit.pages;
+    };
+    take(reader->segment().commits.back());
+    // The log objects that begin at or before the target; all but the last of them are applied whole. (A clock that
+    // was set back between commits may make a restore to a time stop earlier than this finds.)
+    const auto& log = plan_.log;
+    size_t reach = log.size();
+    for (size_t low = 0; low < reach && !target_.latest();) {
+      const size_t middle = low + (reach - low) / 2;
+      REPLICA_ASSIGN(Segment segment, OpenLog(log[middle]));
+      const bool begins =
+          target_.txid ? segment.header.min_txid <= *target_.txid : segment.commits.front().time <= *target_.time;
+      if (begins) {
+        low = middle + 1;
+      } else {
+        reach = middle;
+      }
+    }
+    if (target_.txid && *target_.txid == plan.txid) reach = 0;
+    for (size_t i = 0; i < reach; i++) {
+      const uint64_t expected = snapshot_ends_.header.sequence + 1 + i;
+      if (log[i].sequence != expected) return Hole(expected);
+      plan.bytes += log[i].size;
+      plan.objects++;
+    }
+    if (reach > 0) {
+      const LogObject& last = log[reach - 1];
+      REPLICA_ASSIGN(Segment segment, OpenLog(last));
+      REPLICA_ASSIGN(plan.txid, Cut(segment, ObjectUrl(*store_, LogKey(plan_.generation, last.sequence))));
+      take(CommitAt(segment, plan.txid));
+    }
+    if (target_.txid && plan.txid != *target_.txid) return NotReached(plan.txid);
+    return plan;
+  }
+
  private:
   Status Missing(const std::string& what) const { return {Code::kNotFound, store_->url() + ": " + what}; }
+
+  Status Hole(uint64_t sequence) const {
+    return {Code::kCorrupt, ObjectUrl(*store_, LogKey(plan_.generation, sequence)) + " is missing: the log has a hole"};
+  }
+  Status NotReached(uint64_t end) const {
+    return Missing("TXID " + std::to_string(*target_.txid) + " is not in the history: it ends at TXID " +
+                   std::to_string(end));
+  }
+
+  Result<Segment> OpenLog(const LogObject& object) {
+    StoreBytes bytes(store_, LogKey(plan_.generation, object.sequence), object.size);
+    REPLICA_ASSIGN(auto reader, SegmentReader::Open(&bytes));
+    return reader->segment();
+  }
+
+  static const CommitEntry& CommitAt(const Segment& s, uint64_t txid) {
+    return s.folded() ? s.commits.back() : s.commits[txid - s.header.min_txid];
+  }
+
+  // The last TXID of a log segment that the target wants; the one before the segment when it wants none of it.
+  Result<uint64_t> Cut(const Segment& s, const std::string& name) const {
+    const uint64_t before = s.header.min_txid - 1;
+    if (target_.txid && *target_.txid < s.trailer.max_txid) {
+      if (s.folded())
+        return Missing("TXID " + std::to_string(*target_.txid) + " is not restorable: " + name + " holds TXIDs " +
+                       std::to_string(s.header.min_txid) + " to " + std::to_string(s.trailer.max_txid) +
+                       " folded into one. Restorable are " + std::to_string(before) + " and " +
+                       std::to_string(s.trailer.max_txid));
+      return *target_.txid;
+    }
+    if (!target_.time) return s.trailer.max_txid;
+    uint64_t last = before;
+    for (size_t i = 0; i < s.commits.size() && s.commits[i].time <= *target_.time; i++)
+      last = s.folded() ? s.trailer.max_txid : s.header.min_txid + i;
+    return last;
+  }
 
   Status MakePlan() {
     REPLICA_ASSIGN(auto generations, ListGenerations(store_));
@@ -136,12 +221,9 @@ class Restorer {
     }
     if (reached) return Ok();
     if (!plan_.log.empty() && expected <= plan_.log.back().sequence)
-      return {Code::kCorrupt, ObjectUrl(*store_, LogKey(plan_.generation, expected)) +
-                                  " is missing: the log has a hole. TXIDs up to " + std::to_string(out_.txid) + " (" +
+      return {Code::kCorrupt, Hole(expected).message() + ". TXIDs up to " + std::to_string(out_.txid) + " (" +
                                   FormatTime(out_.time) + ") can be restored by naming one"};
-    if (target_.txid)
-      return Missing("TXID " + std::to_string(*target_.txid) + " is not in the history: it ends at TXID " +
-                     std::to_string(out_.txid));
+    if (target_.txid) return NotReached(out_.txid);
     return Ok();  // latest, or a time after the last commit
   }
 
@@ -159,26 +241,9 @@ class Restorer {
     if (s.header.min_txid != out_.txid + 1 || s.trailer.checksum_before != out_.table.checksum() ||
         s.trailer.pages_before != out_.table.pages())
       return Foreign(bytes->name(), "it does not follow TXID " + std::to_string(out_.txid));
-    uint64_t cut = s.trailer.max_txid;
-    if (target_.txid && *target_.txid < cut) {
-      cut = *target_.txid;
-      if (s.folded())
-        return Missing("TXID " + std::to_string(cut) + " is not restorable: " + bytes->name() + " holds TXIDs " +
-                       std::to_string(s.header.min_txid) + " to " + std::to_string(s.trailer.max_txid) +
-                       " folded into one. Restorable are " + std::to_string(out_.txid) + " and " +
-                       std::to_string(s.trailer.max_txid));
-    }
-    if (target_.time) {
-      uint64_t last = out_.txid;
-      for (size_t i = 0; i < s.commits.size(); i++)
-        if (s.commits[i].time <= *target_.time)
-          last = s.folded() ? s.trailer.max_txid : s.header.min_txid + i;
-        else
-          break;
-      if (last < s.trailer.max_txid) *reached = true;
-      if (last == out_.txid) return Ok();
-      cut = last;
-    }
+    REPLICA_ASSIGN(const uint64_t cut, Cut(s, bytes->name()));
+    if (target_.time && cut < s.trailer.max_txid) *reached = true;
+    if (cut == out_.txid) return Ok();
     REPLICA_TRY(Apply(reader.get(), *bytes, cut));
     out_.sequence = sequence;
     if (Reached()) *reached = true;
@@ -212,7 +277,12 @@ class Restorer {
                                     ", which is not there"};
       return Ok();
     };
+    uint64_t seen = 0;
     REPLICA_TRY(reader->ReadAll(base, [&](const PageVersion& v, const uint8_t* data) -> Status {
+      if (seen++ % kProgressVersions == 0)
+        REPLICA_TRY(
+            Progress(done_ + static_cast<uint64_t>(static_cast<double>(bytes.size()) * static_cast<double>(seen) /
+                                                   static_cast<double>(s.trailer.version_count + 1))));
       if (v.page != pending_page) REPLICA_TRY(flush());
       if (v.page != pending_page) pending_page = 0;
       if (v.txid > cut) return Ok();
@@ -222,7 +292,7 @@ class Restorer {
     }));
     REPLICA_TRY(flush());
 
-    const CommitEntry& commit = s.folded() ? s.commits.back() : s.commits[cut - s.header.min_txid];
+    const CommitEntry& commit = CommitAt(s, cut);
     table.Resize(commit.pages);
     if (::ftruncate(fd_, static_cast<off_t>(uint64_t{commit.pages} * size)) != 0)
       return ErrnoStatus(errno, "resize", path_);
@@ -233,8 +303,12 @@ class Restorer {
     out_.time = commit.time;
     out_.objects++;
     done_ += bytes.size();
-    if (progress_) progress_(done_, planned_);
-    return Ok();
+    return Progress(done_);
+  }
+
+  Status Progress(uint64_t done) const {
+    if (!progress_ || progress_(done, planned_)) return Ok();
+    return {Code::kInterrupted, "the restore was called off"};
   }
 
   // Reads the file back: what is on the disk is what the checksum says.
@@ -329,6 +403,10 @@ Result<RestoreTarget> ParseTarget(const std::string& text) {
         "\"" + text + "\" is no restore target: give \"latest\", a TXID, or a time such as 2026-01-31T12:00:00Z");
   target.time = time;
   return target;
+}
+
+Result<RestorePlan> PlanRestore(Store* store, const RestoreTarget& target) {
+  return Restorer(store, target, "", -1, {}).Outline();
 }
 
 Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target, const std::string& path,

@@ -41,8 +41,25 @@ struct RestoredDatabase {
   uint64_t objects = 0;  // read
 };
 
-// Called between objects: bytes read so far, bytes planned. May be empty.
-using RestoreProgress = std::function<void(uint64_t done, uint64_t planned)>;
+// Called now and then: bytes of objects applied so far, bytes planned (of all that may be needed; the target can come
+// before). False calls the restore off: kInterrupted. May be empty.
+using RestoreProgress = std::function<bool(uint64_t done, uint64_t planned)>;
+
+// What a restore would do.
+struct RestorePlan {
+  Id generation{};
+  uint64_t snapshot_txid = 0;  // it begins with
+  uint64_t txid = 0;           // it ends at
+  int64_t time = 0;            // of that commit
+  uint32_t page_size = 0;
+  uint32_t pages = 0;
+  uint64_t objects = 0;  // that are read
+  uint64_t bytes = 0;
+};
+
+// Finds what the target means and checks that the log up to there is without a hole, without reading the pages. Errors
+// as RestoreFile's.
+Result<RestorePlan> PlanRestore(Store* store, const RestoreTarget& target);
 
 // Writes the database into `path`, which must not exist; proves it by reading it back; fsyncs. On error the file is
 // removed.

@@ -1,5 +1,6 @@
 #include "uploader/s3_store.h"
 
+#include <curl/curl.h>
 #include <openssl/evp.h>
 
 #include <algorithm>
@@ -253,6 +254,15 @@ Status S3Store::Delete(const std::vector<std::string>& keys) {
     }
   }
   return Ok();
+}
+
+Result<int64_t> S3Store::ServerTime() {
+  // Every answer has a Date, a refusal too.
+  auto response = Send(Request("HEAD", "", {}, kEmptySha256));
+  if (!response.ok()) return response.status().In("HEAD " + url_);
+  const time_t seconds = curl_getdate(HeaderOf(*response, "date").c_str(), nullptr);
+  if (seconds < 0) return Status(Code::kCorrupt, "HEAD " + url_ + ": the answer has no Date");
+  return int64_t{seconds} * 1000000;
 }
 
 }  // namespace replica

@@ -37,6 +37,7 @@ class S3Store : public Store {
   Result<uint64_t> Size(const std::string& key) override;
   Result<Listing> List(const std::string& prefix, const std::string& start_after, bool folders_only) override;
   Status Delete(const std::vector<std::string>& keys) override;
+  Result<int64_t> ServerTime() override;
 
  private:
   using Query = std::vector<std::pair<std::string, std::string>>;

@@ -62,6 +62,9 @@ class Store {
   // Keys that are not there are no error.
   virtual Status Delete(const std::vector<std::string>& keys) = 0;
 
+  // The store's own clock, wall clock microseconds (to the second); a folder's is this machine's.
+  virtual Result<int64_t> ServerTime() = 0;
+
   // Waits for PutAsync; kUnavailable is tried again kStoreTries times. With `if_absent` a try whose answer was lost
   // makes the next one kExists: compare the stored object before taking that for a rival.
   Status Put(const std::string& key, const ObjectBody& body, bool if_absent);

@@ -13,11 +13,14 @@ struct Checked {
 
 class ObjectsVerifier {
  public:
-  ObjectsVerifier(Store* store, const Id& generation) : store_(store), generation_(generation) {}
+  ObjectsVerifier(Store* store, const Id& generation, const VerifyProgress& progress)
+      : store_(store), generation_(generation), progress_(progress) {}
 
   Result<ObjectsReport> Run() {
     REPLICA_ASSIGN(auto snapshots, ListSnapshots(store_, generation_));
     REPLICA_ASSIGN(auto log, ListLog(store_, generation_, 0));
+    for (const SnapshotObject& s : snapshots) planned_ += s.size;
+    for (const LogObject& entry : log) planned_ += entry.size;
     if (snapshots.empty()) Add(store_->url() + ": generation " + HexEncode(generation_) + " has no snapshot");
     for (const SnapshotObject& s : snapshots) {
       const std::string key = SnapshotKey(generation_, s.txid);
@@ -65,6 +68,8 @@ class ObjectsVerifier {
     Checked checked;
     StoreBytes bytes(store_, key, size);
     report_.objects++;
+    if (progress_ && !progress_(report_.bytes, planned_))
+      return Status(Code::kInterrupted, "the verify was called off");
     report_.bytes += size;
     auto reader = SegmentReader::Open(&bytes);
     Status status = reader.ok() ? (*reader)->CheckSha256() : reader.status();
@@ -82,13 +87,15 @@ class ObjectsVerifier {
 
   Store* const store_;
   const Id generation_;
+  const VerifyProgress& progress_;
   ObjectsReport report_;
+  uint64_t planned_ = 0;
 };
 
 }  // namespace
 
-Result<ObjectsReport> VerifyObjects(Store* store, const Id& generation) {
-  return ObjectsVerifier(store, generation).Run();
+Result<ObjectsReport> VerifyObjects(Store* store, const Id& generation, const VerifyProgress& progress) {
+  return ObjectsVerifier(store, generation, progress).Run();
 }
 
 }  // namespace replica

@@ -4,6 +4,7 @@
 #define LIBREPLICA_UPLOADER_VERIFY_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,9 +21,12 @@ struct ObjectsReport {
   static constexpr size_t kMostErrors = 100;
 };
 
+// Bytes done and planned; false calls the verify off (kInterrupted). May be empty.
+using VerifyProgress = std::function<bool(uint64_t done, uint64_t planned)>;
+
 // Reads every object of a generation and checks its checksums, its place in the history and the log for holes. An error
 // status means that the store could not be read at all.
-Result<ObjectsReport> VerifyObjects(Store* store, const Id& generation);
+Result<ObjectsReport> VerifyObjects(Store* store, const Id& generation, const VerifyProgress& progress);
 
 }  // namespace replica
 

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import urllib.parse
 
@@ -22,6 +23,9 @@ LIBRARY = os.environ["LIBREPLICA"]
 S3_ENDPOINT = os.environ.get("REPLICA_TEST_S3", "http://127.0.0.1:7480")
 ACCESS_KEY = "testaccesskey000000"
 SECRET_KEY = "testsecretkey0000000000000000000000000000"
+
+
+COMMAND = os.path.join(os.environ.get("REPLICA_TEST_BUILD", os.path.dirname(LIBRARY)), "replica")
 
 
 def load(connection):
@@ -199,6 +203,26 @@ class TestCase(unittest.TestCase):
         if check and (done.returncode != 0 or done.stderr):
             raise AssertionError("sqlite3 failed: %s\n%s" % (done.stderr, done.stdout))
         return done.stdout.strip() if check else done
+
+    def replica(self, *arguments, environment=None, code=0, cwd=None):
+        """Runs the replica command; returns what it printed."""
+        done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=120, cwd=cwd or self.folder,
+                              env=environment if environment is not None else clean_environment())
+        self.assertEqual(done.returncode, code, "replica %s: %s%s" % (" ".join(arguments), done.stdout, done.stderr))
+        return done.stdout if code == 0 else done.stdout + done.stderr
+
+    def replica_json(self, *arguments, **options):
+        return json.loads(self.replica("--json", *arguments, **options))
+
+    def wait_for(self, what, seconds=30):
+        """Polls until `what()` is true; returns what it returned."""
+        end = time.monotonic() + seconds
+        while True:
+            value = what()
+            if value:
+                return value
+            self.assertLess(time.monotonic(), end, "did not come about in %d s" % seconds)
+            time.sleep(0.02)
 
     def assert_restores(self, url, target, expected, page_size, environment=None):
         """Restores and compares with a database image, page by page."""

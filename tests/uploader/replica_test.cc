@@ -25,6 +25,7 @@ class CountingStore : public Store {
     return Listing{};
   }
   Status Delete(const std::vector<std::string>& /*keys*/) override { return Ok(); }
+  Result<int64_t> ServerTime() override { return int64_t{0}; }
 
   std::atomic<int> gets{0};
 

@@ -1,0 +1,30 @@
+// A command that `replica replicate --exec` runs, and ends with.
+#ifndef LIBREPLICA_CLI_CHILD_H_
+#define LIBREPLICA_CLI_CHILD_H_
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+
+#include "base/status.h"
+
+namespace replica {
+
+class Child {
+ public:
+  // Starts `command` as a shell reads it (quotes, $variables), in place of the shell.
+  Status Start(const std::string& command);
+  bool running() const { return pid_ > 0; }
+  // Passes a signal on.
+  void Signal(int signal) const;
+  // Its exit code once it has ended (128 + the signal that killed it).
+  std::optional<int> Ended();
+
+ private:
+  pid_t pid_ = 0;
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_CLI_CHILD_H_

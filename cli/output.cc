@@ -1,0 +1,158 @@
+#include "cli/output.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+
+#include "base/clock.h"
+
+namespace replica {
+namespace {
+
+std::atomic<bool> interrupted{false};
+
+constexpr int64_t kRedraw = 100000;  // µs
+constexpr int kBarWidth = 30;
+
+// Characters that a terminal shows, not bytes (UTF-8 continuation bytes show nothing of their own).
+size_t Width(const std::string& text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+// Names of files and stored objects are shown, and must not be able to drive the terminal.
+std::string Safe(const std::string& text) {
+  std::string out;
+  for (char c : text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
+  return out;
+}
+
+void OnSignal(int /*signal*/) {
+  interrupted.store(true);
+}
+
+}  // namespace
+
+void CatchSignals() {
+  struct sigaction action {};
+  action.sa_handler = OnSignal;
+  // The second one ends the process: whoever presses twice means it.
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  for (int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
+}
+
+bool Interrupted() {
+  return interrupted.load();
+}
+
+Output::Output(const OutputOptions& options) : options_(options) {
+  const char* no_color = std::getenv("NO_COLOR");
+  const char* term = std::getenv("TERM");
+  const bool fit = ::isatty(STDOUT_FILENO) != 0 && (no_color == nullptr || *no_color == 0) && term != nullptr &&
+                   std::string(term) != "dumb";
+  color_ = options.color == "always" || (options.color == "auto" && fit);
+}
+
+void Output::Json(const nlohmann::ordered_json& document) const {
+  std::cout << document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << std::endl;
+}
+
+void Output::Line(const std::string& text) const {
+  std::cout << text << std::endl;
+}
+
+void Output::Remark(const std::string& text) const {
+  if (!options_.quiet && !options_.json) std::cerr << text << std::endl;
+}
+
+void Output::Error(const Status& status) const {
+  if (options_.json) Json({{"error", status.message()}, {"code", CodeName(status.code())}});
+  std::cerr << "replica: " << Safe(status.message()) << std::endl;
+}
+
+std::string Output::Painted(const std::string& text, Ink ink) const {
+  const std::string safe = Safe(text);
+  if (!color_ || ink == Ink::kPlain) return safe;
+  const char* code = ink == Ink::kGood ? "32" : ink == Ink::kBad ? "1;31" : ink == Ink::kWarn ? "33" : "2";
+  return std::string("\x1b[") + code + "m" + safe + "\x1b[0m";
+}
+
+void Output::Table(const std::vector<std::string>& heads, const std::vector<std::vector<Cell>>& rows) const {
+  std::vector<size_t> widths;
+  for (const std::string& head : heads) widths.push_back(Width(head));
+  for (const auto& row : rows)
+    for (size_t i = 0; i < row.size() && i < widths.size(); i++) widths[i] = std::max(widths[i], Width(row[i].text));
+  auto print = [&](const std::vector<Cell>& row) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); i++) {
+      line += Painted(row[i].text, row[i].ink);
+      if (i + 1 < row.size()) line += std::string(widths[i] - Width(row[i].text) + 2, ' ');
+    }
+    std::cout << line << "\n";
+  };
+  std::vector<Cell> head_row;
+  for (const std::string& head : heads) head_row.push_back({head, Ink::kFaint});
+  print(head_row);
+  for (const auto& row : rows) print(row);
+  std::cout << std::flush;
+}
+
+Progress::Progress(const Output& output, const OutputOptions& options, std::string what)
+    : what_(std::move(what)), visible_(!output.json() && !options.quiet && ::isatty(STDERR_FILENO) != 0) {
+  CatchSignals();
+}
+
+Progress::~Progress() {
+  if (visible_ && last_ != 0) std::cerr << "\r\x1b[K" << std::flush;
+}
+
+bool Progress::Show(uint64_t done, uint64_t planned) {
+  if (Interrupted()) return false;
+  const int64_t now = SystemClock().SteadyMicros();
+  if (!visible_ || (last_ != 0 && now - last_ < kRedraw)) return true;
+  last_ = now;
+  const double part = planned == 0 ? 0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(planned));
+  const int full = static_cast<int>(part * kBarWidth);
+  std::cerr << "\r\x1b[K" << what_ << " [" << std::string(static_cast<size_t>(full), '#')
+            << std::string(static_cast<size_t>(kBarWidth - full), '-') << "] " << static_cast<int>(part * 100) << "%  "
+            << HumanBytes(done) << " of " << HumanBytes(planned) << std::flush;
+  return true;
+}
+
+std::string HumanBytes(uint64_t bytes) {
+  static constexpr std::array<const char*, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 1024 && unit + 1 < kUnits.size()) {
+    value /= 1024;
+    unit++;
+  }
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
+  return text;
+}
+
+std::string HumanSeconds(double seconds) {
+  char text[32];
+  if (seconds < 60) {
+    std::snprintf(text, sizeof text, "%.1f s", seconds);
+  } else if (seconds < 7200) {
+    std::snprintf(text, sizeof text, "%.0f min", seconds / 60);
+  } else {
+    std::snprintf(text, sizeof text, "%.1f h", seconds / 3600);
+  }
+  return text;
+}
+
+std::string HumanTime(const std::string& rfc3339) {
+  if (rfc3339.size() < 20) return rfc3339;
+  return rfc3339.substr(0, 10) + " " + rfc3339.substr(11, 8) + " UTC";
+}
+
+}  // namespace replica

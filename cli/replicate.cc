@@ -1,0 +1,298 @@
+// `replica replicate`: a process whose work uploading is. It opens the databases, takes the leadership of each, and
+// keeps both until it is told to stop. Under the extension's supervision (--supervised) it is told over a socket on
+// stdin which databases; ext/uploader_process.h has the other end and the protocol's reasons.
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <set>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "cli/child.h"
+#include "cli/commands.h"
+#include "cli/exit_code.h"
+#include "cli/session.h"
+#include "config/parse.h"
+#include "ext/hub.h"
+#include "sql/report.h"
+
+namespace replica {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int64_t kLook = 1000000;         // µs between looks for new databases and at their state
+constexpr int64_t kStatusEvery = 5000000;  // µs between status lines to systemd
+
+// Lines for the journal or a container's log.
+void Log(const std::string& text) {
+  std::cerr << FormatTime(SystemClock().WallMicros()) << " replica: " << text << std::endl;
+}
+
+class Replicator {
+ public:
+  explicit Replicator(Session* session) : session_(session) {}
+
+  // Opens what is there and not open yet.
+  void OpenNew() {
+    for (const std::string& path : session_->ConfiguredDatabases()) {
+      if (databases_.count(path) != 0) continue;
+      if (!FileExists(path)) {
+        if (waiting_.insert(path).second) Log(path + " does not exist yet: waiting for it");
+        continue;
+      }
+      auto open = Open(path);
+      if (open.ok()) {
+        databases_[path].connection = std::move(*open);
+        waiting_.erase(path);
+        errors_.erase(path);
+      } else if (errors_[path] != open.status().message()) {
+        errors_[path] = open.status().message();
+        Log(path + " cannot be opened, trying again: " + open.status().message());
+      }
+    }
+  }
+
+  // Tells what has changed since the last look; closes databases that are gone.
+  void Watch() {
+    for (auto it = databases_.begin(); it != databases_.end();) {
+      if (!FileExists(it->first)) {
+        Log(it->first + " is gone");
+        it = databases_.erase(it);
+        continue;
+      }
+      const ordered_json status = StatusReport(it->first);
+      const std::string state = status.value("state", "off");
+      const std::string problem = Problem(status, 0);
+      if (state != it->second.state || problem != it->second.problem)
+        Log(it->first + ": " + state + (problem.empty() ? "" : ": " + problem));
+      it->second.state = state;
+      it->second.problem = problem;
+      ++it;
+    }
+  }
+
+  std::string Summary() const {
+    size_t streaming = 0;
+    for (const auto& [path, database] : databases_) streaming += database.state == "streaming" ? 1 : 0;
+    return std::to_string(streaming) + " of " + std::to_string(databases_.size()) + " databases streaming";
+  }
+
+  size_t size() const { return databases_.size(); }
+
+  // Flushes all of them within one bound, then closes them.
+  void Close() {
+    Hub::Get().StopAll();
+    databases_.clear();
+  }
+
+ private:
+  struct Open1 {
+    std::unique_ptr<OpenDatabase> connection;
+    std::string state;
+    std::string problem;
+  };
+
+  static Result<std::unique_ptr<OpenDatabase>> Open(const std::string& path) {
+    REPLICA_ASSIGN(auto open, OpenDatabase::Open(path));
+    REPLICA_ASSIGN(std::string mode, open->Query("PRAGMA journal_mode=WAL"));
+    if (mode != "wal")
+      return Status(Code::kUnavailable, "it stays in journal mode \"" + mode + "\" while others use it");
+    REPLICA_TRY(open->Query("PRAGMA schema_version").status());
+    if (Hub::Get().FindService(path) == nullptr) {
+      const std::string trouble = Hub::Get().Trouble(path);
+      return Status(Code::kInvalidArgument, trouble.empty() ? Hub::Get().WhyNot(path) : trouble);
+    }
+    return open;
+  }
+
+  Session* const session_;
+  std::map<std::string, Open1> databases_;
+  std::map<std::string, std::string> errors_;
+  std::set<std::string> waiting_;
+};
+
+// Signals come by a descriptor, so that one poll waits for everything.
+Result<UniqueFd> SignalFd() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int s : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCHLD}) sigaddset(&set, s);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  UniqueFd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd.valid()) return ErrnoStatus(errno, "watch for", "signals");
+  return fd;
+}
+
+// The watchdog's half interval in µs, or 0.
+int64_t WatchdogInterval() {
+  uint64_t micros = 0;
+  return sd_watchdog_enabled(0, &micros) > 0 ? static_cast<int64_t>(micros / 2) : 0;
+}
+
+int Serve(Replicator* replicator, const UniqueFd& signals, const std::string& exec) {
+  Child child;
+  replicator->OpenNew();
+  if (!exec.empty()) {
+    Status status = child.Start(exec);
+    if (!status.ok()) {
+      Log(status.message());
+      return kExitInput;
+    }
+  }
+  sd_notify(0, "READY=1");
+  const int64_t watchdog = WatchdogInterval();
+  int64_t tell_at = 0;
+  int exit_code = kExitOk;
+  for (bool stop = false; !stop;) {
+    replicator->Watch();
+    const int64_t now = SystemClock().SteadyMicros();
+    if (now >= tell_at) {
+      sd_notify(0, ("STATUS=" + replicator->Summary() + (watchdog != 0 ? "\nWATCHDOG=1" : "")).c_str());
+      tell_at = now + (watchdog != 0 ? std::min(watchdog, kStatusEvery) : kStatusEvery);
+    }
+    pollfd poll_signals = {signals.get(), POLLIN, 0};
+    ::poll(&poll_signals, 1, static_cast<int>(kLook / 1000));
+    signalfd_siginfo info{};
+    while (::read(signals.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      const int signal = static_cast<int>(info.ssi_signo);
+      if (signal == SIGCHLD) continue;
+      if (child.running()) {
+        child.Signal(signal);  // it decides; we end with it
+      } else if (signal == SIGINT || signal == SIGTERM) {
+        stop = true;
+      }
+    }
+    if (auto ended = child.Ended(); ended) {
+      Log("the command ended with exit code " + std::to_string(*ended));
+      exit_code = *ended;
+      stop = true;
+    }
+    if (!stop) replicator->OpenNew();
+  }
+  sd_notify(0, "STOPPING=1\nSTATUS=flushing");
+  Log("flushing and stopping");
+  replicator->Close();
+  return exit_code;
+}
+
+// --- under the extension's supervision
+
+class Supervised {
+ public:
+  int Run() {
+    std::string input;
+    char buffer[65536];
+    for (;;) {
+      const ssize_t n = ::recv(STDIN_FILENO, buffer, sizeof buffer, 0);
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) break;  // the application is gone
+      input.append(buffer, static_cast<size_t>(n));
+      for (size_t end = input.find('\n'); end != std::string::npos; end = input.find('\n')) {
+        Take(input.substr(0, end));
+        input.erase(0, end + 1);
+      }
+    }
+    if (loaded_) Hub::Get().StopAll();
+    databases_.clear();
+    return kExitOk;
+  }
+
+ private:
+  void Take(const std::string& line) {
+    const auto json = ordered_json::parse(line, nullptr, false);
+    if (!json.is_object()) return;
+    if (json.contains("flush_ms") && !json.contains("detach")) {
+      Config config;
+      config.shutdown_timeout = json["flush_ms"].get<int64_t>() * 1000;
+      if (!Hub::Get().Load(std::move(config), true).ok()) return;
+      InstallExtension();
+      loaded_ = true;
+    } else if (json.contains("attach")) {
+      const std::string path = json["attach"].get<std::string>();
+      auto open = OpenDatabase::Open(path);
+      // What goes wrong here shows in the database's status: the application uploads it meanwhile.
+      if (!open.ok()) return;
+      if (!(*open)
+               ->Query("SELECT replica_attach(?, ?)",
+                       {json["url"].get<std::string>(), json["options"].get<std::string>()})
+               .ok())
+        return;
+      databases_[path] = std::move(*open);
+    } else if (json.contains("detach")) {
+      const std::string path = json["detach"].get<std::string>();
+      databases_.erase(path);  // the last close flushes
+      const std::string answer = ordered_json({{"detached", path}}).dump() + "\n";
+      if (::send(STDIN_FILENO, answer.data(), answer.size(), MSG_NOSIGNAL) < 0) return;
+    }
+  }
+
+  bool loaded_ = false;
+  std::map<std::string, std::unique_ptr<OpenDatabase>> databases_;
+};
+
+int RunSupervised() {
+  // The application's own wait() shall not find us, its terminal's Ctrl-C not end us before it, and none of its
+  // descriptors stay open in us.
+  const pid_t pid = ::fork();
+  if (pid != 0) ::_exit(pid < 0 ? kExitFailed : kExitOk);
+  ::setsid();
+  ::close_range(3, ~0U, 0);
+  ::signal(SIGINT, SIG_IGN);
+  ::signal(SIGPIPE, SIG_IGN);
+  // A service manager that stops us all together: the application closes the socket, and that is when we flush.
+  ::signal(SIGTERM, SIG_IGN);
+  return Supervised().Run();
+}
+
+}  // namespace
+
+int RunReplicate(const Common& common, const ReplicateArguments& arguments) {
+  if (arguments.supervised) return RunSupervised();
+  const Output output(common.output);
+  auto fail = [&](const Status& status) {
+    output.Error(status);
+    return static_cast<int>(ExitCodeOf(status));
+  };
+  // Before any thread begins: they inherit the mask.
+  auto signals = SignalFd();
+  if (!signals.ok()) return fail(signals.status());
+  Environment environment = ProcessEnvironment();
+  if (!common.config.empty()) environment["REPLICA_CONFIG"] = common.config;
+  if (!arguments.database.empty()) {
+    if (arguments.url.empty()) return fail(Invalid("give the replica's URL too: replica replicate DATABASE URL"));
+    environment["REPLICA_CONFIG"] = "off";
+    environment["REPLICA_URL"] = arguments.url;
+  }
+  auto config = ReadConfig(environment);
+  if (!config.ok()) return fail(config.status());
+  if (!arguments.database.empty()) {
+    DatabaseRule rule = config->rules.front();
+    rule.pattern.clear();
+    rule.path = FullPath(arguments.database);
+    config->rules = {rule};
+  }
+  if (!config->missing.empty()) return fail(Invalid("missing: " + Join(config->missing, "; ")));
+  if (config->rules.empty()) return fail(Invalid("no database: list them in a configuration file (dbs:)"));
+  // Applications beside this process may not have libreplica loaded.
+  for (DatabaseRule& rule : config->rules)
+    if (rule.values.count("guard") == 0) rule.options.guard = true;
+  for (const std::string& warning : config->warnings) Log("warning: " + warning);
+  auto session = Session::Create(std::move(*config), true);
+  if (!session.ok()) return fail(session.status());
+  if ((*session)->ConfiguredDatabases().empty() && !(*session)->lists_databases())
+    return fail(
+        Invalid("no database: name each in a configuration file (dbs:), or in REPLICA_DATABASES with its path"));
+  Replicator replicator(session->get());
+  const std::string exec = arguments.exec.empty() ? (*session)->config().Get("exec") : arguments.exec;
+  return Serve(&replicator, *signals, exec);
+}
+
+}  // namespace replica

@@ -1,0 +1,207 @@
+#include "cli/session.h"
+
+#include <fcntl.h>
+#include <glob.h>
+#include <grp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/byte_lock.h"
+#include "base/fs.h"
+#include "cli/output.h"
+#include "config/parse.h"
+#include "ext/hub.h"
+#include "ext/replica.h"
+#include "vfs/database.h"
+
+namespace replica {
+namespace {
+
+bool IsCompanion(const std::string& name) {
+  for (const char* end : {"-wal", "-shm", "-journal"})
+    if (name.size() > std::string(end).size() &&
+        name.compare(name.size() - std::string(end).size(), std::string::npos, end) == 0)
+      return true;
+  return false;
+}
+
+void AddFromFolder(const DatabaseRule& rule, const std::string& folder, std::vector<std::string>* out) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string path = it->path().string();
+    const std::string name = it->path().filename().string();
+    if (it->is_directory(error)) {
+      const bool ours = name.size() > 8 && name.compare(name.size() - 8, 8, "-replica") == 0;
+      if (rule.recursive && !it->is_symlink(error) && !ours) AddFromFolder(rule, path, out);
+    } else if (it->is_regular_file(error) && !IsCompanion(name) && rule.Fits(path)) {
+      out->push_back(path);
+    }
+  }
+}
+
+void AddFromGlob(const std::string& pattern, std::vector<std::string>* out) {
+  glob_t found{};
+  if (::glob(pattern.c_str(), 0, nullptr, &found) == 0)
+    for (size_t i = 0; i < found.gl_pathc; i++)
+      if (!IsCompanion(found.gl_pathv[i])) out->push_back(FullPath(found.gl_pathv[i]));
+  ::globfree(&found);
+}
+
+}  // namespace
+
+bool IsUrl(const std::string& text) {
+  return text.find("://") != std::string::npos;
+}
+
+Result<std::unique_ptr<Session>> Session::Create(const std::string& file, bool dedicated) {
+  Environment environment = ProcessEnvironment();
+  if (!file.empty()) environment["REPLICA_CONFIG"] = file;
+  REPLICA_ASSIGN(Config config, ReadConfig(environment));
+  return Create(std::move(config), dedicated);
+}
+
+Result<std::unique_ptr<Session>> Session::Create(Config config, bool dedicated) {
+  Config in_force = config;
+  in_force.required = false;
+  REPLICA_TRY(Hub::Get().Load(std::move(in_force), dedicated));
+  InstallExtension();
+  return std::unique_ptr<Session>(new Session(std::move(config)));
+}
+
+bool Session::lists_databases() const {
+  return std::any_of(config_.rules.begin(), config_.rules.end(), [](const DatabaseRule& rule) {
+    return !rule.path.empty() || !rule.folder.empty() || rule.pattern.find('/') != std::string::npos;
+  });
+}
+
+std::vector<std::string> Session::ConfiguredDatabases() const {
+  std::vector<std::string> out;
+  for (const DatabaseRule& rule : config_.rules) {
+    if (!rule.path.empty()) {
+      out.push_back(rule.path);
+    } else if (!rule.folder.empty()) {
+      AddFromFolder(rule, rule.folder, &out);
+    } else if (rule.pattern.find('/') != std::string::npos) {
+      AddFromGlob(rule.pattern, &out);
+    }
+  }
+  std::vector<std::string> unique;
+  std::sort(out.begin(), out.end());
+  std::unique_copy(out.begin(), out.end(), std::back_inserter(unique));
+  return unique;
+}
+
+Result<std::vector<std::string>> Session::Databases(const std::vector<std::string>& named) const {
+  std::vector<std::string> out;
+  for (const std::string& name : named) {
+    out.push_back(FullPath(name));
+    if (!FileExists(out.back())) return Status(Code::kNotFound, "there is no database " + out.back());
+  }
+  if (named.empty()) out = ConfiguredDatabases();
+  if (out.empty())
+    return Status(Code::kInvalidArgument,
+                  "no database: name one, or list them in a configuration file (dbs:) or in REPLICA_DATABASES");
+  return out;
+}
+
+Result<std::shared_ptr<Store>> Session::StoreOf(const std::string& database_or_url) const {
+  if (IsUrl(database_or_url)) return Hub::Get().OpenStore(database_or_url, config_.options);
+  const std::string path = FullPath(database_or_url);
+  const DatabaseRule* rule = config_.FindRule(path);
+  if (rule != nullptr && !rule->missing.empty())
+    return Status(Code::kInvalidArgument, path + ": missing: " + Join(rule->missing, "; "));
+  auto store = Hub::Get().StoreFor(path);
+  if (store.ok() || rule != nullptr) return store;
+  return Status(Code::kInvalidArgument,
+                store.status().message() +
+                    ", and no configuration names its replica: list it in a configuration file, "
+                    "set REPLICA_URL, or give the replica's URL instead");
+}
+
+void InstallExtension() {
+  sqlite3_auto_extension(reinterpret_cast<void (*)(void)>(&sqlite3_replica_init));
+}
+
+Result<std::unique_ptr<OpenDatabase>> OpenDatabase::Open(const std::string& path) {
+  if (!FileExists(path)) return Status(Code::kNotFound, "there is no database " + path);
+  REPLICA_TRY(ActAsOwner(path));
+  sqlite3* db = nullptr;
+  const int rc = sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE, nullptr);
+  std::unique_ptr<OpenDatabase> out(new OpenDatabase(db));
+  if (rc != SQLITE_OK)
+    return Status(Code::kIo, "open " + path + ": " + (db == nullptr ? "out of memory" : sqlite3_errmsg(db)));
+  sqlite3_busy_timeout(db, 10000);
+  // The first read opens the WAL, which is what replication begins with.
+  auto read = out->Query("PRAGMA schema_version");
+  if (!read.ok()) return read.status().In(path);
+  return out;
+}
+
+OpenDatabase::~OpenDatabase() {
+  sqlite3_close(db_);
+}
+
+Result<std::string> OpenDatabase::Query(const std::string& sql, const std::vector<std::string>& parameters) {
+  sqlite3_stmt* statement = nullptr;
+  if (sqlite3_prepare_v2(db_, sql.c_str(), -1, &statement, nullptr) != SQLITE_OK)
+    return Status(Code::kIo, sqlite3_errmsg(db_));
+  for (size_t i = 0; i < parameters.size(); i++)
+    sqlite3_bind_text(statement, static_cast<int>(i) + 1, parameters[i].c_str(), -1, SQLITE_TRANSIENT);
+  const int rc = sqlite3_step(statement);
+  std::string value;
+  if (rc == SQLITE_ROW && sqlite3_column_text(statement, 0) != nullptr)
+    value = reinterpret_cast<const char*>(sqlite3_column_text(statement, 0));
+  const std::string error = rc == SQLITE_ROW || rc == SQLITE_DONE ? "" : sqlite3_errmsg(db_);
+  sqlite3_finalize(statement);
+  if (!error.empty()) return Status(Code::kIo, error);
+  return value;
+}
+
+Result<std::unique_ptr<OpenDatabase>> EnsureUploader(const std::string& path) {
+  REPLICA_TRY(ActAsOwner(path));
+  const std::string folder = Database::FolderOf(path);
+  auto lock = OpenFile(LockPath(folder), O_RDWR);
+  if (lock.ok() && IsLocked(lock->get(), LockByte::kLeader)) return std::unique_ptr<OpenDatabase>();
+  REPLICA_ASSIGN(auto open, OpenDatabase::Open(path));
+  if (Hub::Get().FindService(path) == nullptr) {
+    const std::string trouble = Hub::Get().Trouble(path);
+    return Status(Code::kInvalidArgument, "no process uploads " + path + ", and this one does not: " +
+                                              (trouble.empty() ? Hub::Get().WhyNot(path) : trouble));
+  }
+  return open;
+}
+
+Status ActAsOwner(const std::string& path) {
+  if (::getuid() != 0) return Ok();
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0) return Ok();  // who opens it will tell
+  if (st.st_uid == ::geteuid()) return Ok();
+  if (::geteuid() != 0)
+    return {Code::kPermission,
+            path + " belongs to another user than the databases before it: run one command for each"};
+  const gid_t group = st.st_gid;
+  if (::setgroups(1, &group) != 0 || ::setegid(group) != 0 || ::seteuid(st.st_uid) != 0)
+    return ErrnoStatus(errno, "act as the owner of", path);
+  return Ok();
+}
+
+std::string Problem(const nlohmann::ordered_json& status, double max_lag) {
+  if (status.contains("message")) return status["message"].get<std::string>();
+  const std::string state = status.value("state", "");
+  if (status.contains("last_error") && status["last_error"].is_string()) return status["last_error"].get<std::string>();
+  if (state == "error" || state == "fenced") return "replication stopped: see the events";
+  const auto lag = status.value("lag", nlohmann::ordered_json::object());
+  const double seconds = lag.value("seconds", 0.0);
+  if (max_lag > 0 && seconds > max_lag)
+    return "the oldest commit that is not in the replica is " + HumanSeconds(seconds) + " old";
+  if (state == "off" && lag.value("txids", uint64_t{0}) > 0)
+    return "no process uploads it, and " + std::to_string(lag.value("txids", uint64_t{0})) + " commits wait";
+  return "";
+}
+
+}  // namespace replica

@@ -1,0 +1,206 @@
+#include "ext/uploader_process.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "base/worker.h"
+#include "ext/replica.h"
+#include "uploader/event_log.h"
+#include "vfs/database.h"
+
+extern char** environ;
+
+namespace replica {
+namespace {
+
+constexpr int64_t kFirstPause = 100000;      // µs before a uploader that died is started again
+constexpr int64_t kLongestPause = 30000000;  // µs
+constexpr int64_t kLivedWell = 10000000;     // µs: one that lived as long begins with the first pause again
+
+std::string FindCommand(const std::string& given) {
+  if (!given.empty()) return given;
+  Dl_info info{};
+  if (::dladdr(reinterpret_cast<void*>(&replica_version_string), &info) != 0 && info.dli_fname != nullptr) {
+    const std::string folder = ParentFolder(info.dli_fname);
+    // Beside the library (a build, a Python or npm package), or where an installation has its programs.
+    for (const char* place : {"/replica", "/../bin/replica", "/../../bin/replica"})
+      if (::access((folder + place).c_str(), X_OK) == 0) return folder + place;
+  }
+  return "replica";
+}
+
+}  // namespace
+
+UploaderProcess::UploaderProcess(std::string command, int64_t flush_micros)
+    : command_(FindCommand(command)), flush_micros_(flush_micros) {}
+
+void UploaderProcess::Wake() {
+  const uint64_t one = 1;
+  if (wake_.valid() && ::write(wake_.get(), &one, sizeof one) < 0) return;  // full: it will wake anyway
+}
+
+void UploaderProcess::Add(const std::string& path, const std::string& url, const AttachOptions& options) {
+  const nlohmann::ordered_json line = {{"attach", path}, {"url", url}, {"options", OptionsAsJson(options)}};
+  MutexLock lock(mutex_);
+  const std::string text = line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  auto found = databases_.find(path);
+  if (found != databases_.end() && found->second == text) return;
+  databases_[path] = text;
+  if (socket_.valid()) Send(text);
+  if (running_) {
+    Wake();
+    return;
+  }
+  wake_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_.valid()) return;  // out of descriptors: this process goes on uploading by itself
+  running_ = true;
+  StartThread("replica-upl", [this] { Run(); }).detach();
+}
+
+void UploaderProcess::Remove(const std::string& path, int64_t micros) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(micros);
+  const nlohmann::ordered_json line = {{"detach", path}, {"flush_ms", micros / 1000}};
+  MutexLock lock(mutex_);
+  if (databases_.erase(path) == 0 || !socket_.valid()) return;
+  leaving_.insert(path);
+  Send(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  while (leaving_.count(path) != 0 && std::chrono::steady_clock::now() < deadline) lock.WaitUntil(changed_, deadline);
+}
+
+// A line is shorter than the socket's buffer, and the other side reads at once; if it is stopped, it is given up.
+void UploaderProcess::Send(const std::string& line) {
+  if (::send(socket_.get(), line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT) != static_cast<ssize_t>(line.size()))
+    ::shutdown(socket_.get(), SHUT_RDWR);
+}
+
+Status UploaderProcess::Spawn() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    return ErrnoStatus(errno, "make a socket for", command_);
+  UniqueFd ours(ends[0]);
+  UniqueFd theirs(ends[1]);
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawnattr_init(&attributes);
+  posix_spawn_file_actions_adddup2(&actions, theirs.get(), 0);
+  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+  // Our threads block all signals, and a host may ignore some: neither is for the uploader.
+  sigset_t none;
+  sigset_t all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  std::string program = command_;
+  std::string verb = "replicate";
+  std::string flag = "--supervised";
+  char* arguments[] = {program.data(), verb.data(), flag.data(), nullptr};
+  pid_t pid = 0;
+  const int error = ::posix_spawnp(&pid, program.c_str(), &actions, &attributes, arguments, environ);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  if (error != 0)
+    return ErrnoStatus(error, "start the uploader",
+                       command_ + " (set REPLICA_UPLOADER_COMMAND to the replica command)");
+  // It forks and ends at once, so that the uploader is no child that the application's own wait() would find.
+  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  const nlohmann::ordered_json hello = {{"flush_ms", flush_micros_ / 1000}};
+  MutexLock lock(mutex_);
+  socket_ = std::move(ours);
+  Send(hello.dump() + "\n");
+  for (const auto& [path, line] : databases_) Send(line);
+  return Ok();
+}
+
+void UploaderProcess::Lost() {
+  MutexLock lock(mutex_);
+  socket_.Close();
+  input_.clear();
+  leaving_.clear();
+  changed_.notify_all();
+}
+
+// {"detached": path}
+void UploaderProcess::TakeAnswers() {
+  for (size_t end = input_.find('\n'); end != std::string::npos; end = input_.find('\n')) {
+    const auto json = nlohmann::json::parse(input_.substr(0, end), nullptr, false);
+    input_.erase(0, end + 1);
+    if (!json.is_object() || !json.contains("detached") || !json["detached"].is_string()) continue;
+    MutexLock lock(mutex_);
+    leaving_.erase(json["detached"].get<std::string>());
+    changed_.notify_all();
+  }
+}
+
+void UploaderProcess::Run() {
+  int64_t pause = kFirstPause;
+  int64_t started = 0;
+  int64_t start_at = 0;
+  for (;;) {
+    const int64_t now = SystemClock().SteadyMicros();
+    int socket = -1;
+    int wake = -1;
+    bool wanted = false;
+    std::string any;
+    {
+      MutexLock lock(mutex_);
+      socket = socket_.get();
+      wake = wake_.get();
+      wanted = !databases_.empty();
+      if (wanted) any = databases_.begin()->first;
+    }
+    if (socket < 0 && wanted && now >= start_at) {
+      const EventLog events(Database::FolderOf(any), SystemClock());
+      if (started != 0) {
+        pause = now - started > kLivedWell ? kFirstPause : std::min(pause * 2, kLongestPause);
+        events.Add("uploader", "the uploader process ended; starting it again");
+      }
+      started = now;
+      start_at = now + pause;
+      Status status = Spawn();
+      if (!status.ok()) events.Add("error", status.message() + "; uploading in the application");
+      continue;
+    }
+    pollfd polls[2] = {{wake, POLLIN, 0}, {socket, POLLIN, 0}};
+    const int timeout = socket < 0 && wanted ? static_cast<int>((start_at - now) / 1000 + 1) : -1;
+    ::poll(polls, socket < 0 ? 1 : 2, timeout);
+    if ((polls[0].revents & POLLIN) != 0) {
+      uint64_t count = 0;
+      if (::read(wake, &count, sizeof count) < 0) continue;
+    }
+    if (socket < 0 || polls[1].revents == 0) continue;
+    char buffer[4096];
+    const ssize_t n = ::recv(socket, buffer, sizeof buffer, MSG_DONTWAIT);
+    if (n > 0) {
+      input_.append(buffer, static_cast<size_t>(n));
+      TakeAnswers();
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+      Lost();
+      start_at = SystemClock().SteadyMicros() + pause;
+    }
+  }
+}
+
+void UploaderProcess::ForgetAfterFork() {
+  socket_.Close();
+  wake_.Close();
+}
+
+}  // namespace replica

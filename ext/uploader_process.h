@@ -1,0 +1,59 @@
+// uploader=process: a process of its own that uploads for this one (`replica replicate --supervised`).
+//
+// A thread starts it, tells it over a socket pair which databases to upload, starts it again when it dies, and has it
+// flush and end when the application does. It takes the leadership as any dedicated process does (ext/service.h), so
+// while it does not run, or not yet, this process uploads by itself: its death loses and delays nothing.
+//
+// Credentials go over the socket, never into arguments or files. When this process dies the socket closes and the
+// uploader flushes and ends by itself. Thread-safe.
+#ifndef LIBREPLICA_EXT_UPLOADER_PROCESS_H_
+#define LIBREPLICA_EXT_UPLOADER_PROCESS_H_
+
+#include <condition_variable>
+#include <map>
+#include <set>
+#include <string>
+
+#include "base/fs.h"
+#include "base/thread_annotations.h"
+#include "config/settings.h"
+
+namespace replica {
+
+class UploaderProcess {
+ public:
+  // `command`: the program; empty: "replica" beside the library or its installation, else in PATH.
+  // `flush_micros`: what it has for flushing when this process dies.
+  UploaderProcess(std::string command, int64_t flush_micros);
+
+  // Uploads a database (absolute path) from now on. Returns at once.
+  void Add(const std::string& path, const std::string& url, const AttachOptions& options) EXCLUDES(mutex_);
+  // Has it flush and let go of the database; returns when it has, or after `micros`. At once when it does not run.
+  void Remove(const std::string& path, int64_t micros) EXCLUDES(mutex_);
+
+  // In the child after fork(): closes the inherited socket, which would keep the uploader alive after the parent.
+  void ForgetAfterFork() NO_THREAD_SAFETY_ANALYSIS;
+
+ private:
+  void Run() EXCLUDES(mutex_);
+  Status Spawn() EXCLUDES(mutex_);
+  void Send(const std::string& line) REQUIRES(mutex_);
+  void TakeAnswers() EXCLUDES(mutex_);
+  void Lost() EXCLUDES(mutex_);
+  void Wake() REQUIRES(mutex_);
+
+  const std::string command_;
+  const int64_t flush_micros_;
+  Mutex mutex_;
+  std::condition_variable changed_;
+  bool running_ GUARDED_BY(mutex_) = false;                          // the thread exists
+  std::map<std::string, std::string> databases_ GUARDED_BY(mutex_);  // path → the line that adds it
+  std::set<std::string> leaving_ GUARDED_BY(mutex_);                 // asked to let go, not answered yet
+  UniqueFd socket_ GUARDED_BY(mutex_);                               // not valid: it does not run
+  UniqueFd wake_ GUARDED_BY(mutex_);                                 // eventfd that ends the thread's poll
+  std::string input_;                                                // the thread's: an answer that has not come whole
+};
+
+}  // namespace replica
+
+#endif  // LIBREPLICA_EXT_UPLOADER_PROCESS_H_

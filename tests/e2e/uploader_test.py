@@ -1,0 +1,282 @@
+"""Uploading in a process of its own: replica replicate, alone and beside applications, and uploader=process."""
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+
+import harness
+from harness import COMMAND, clean_environment, one, status, sync
+
+# An application: commits a row whenever it is told to, and answers with what it sees.
+APPLICATION = """
+import sys
+sys.path.insert(0, %r)
+import harness
+db = harness.connect(sys.argv[1])
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("CREATE TABLE IF NOT EXISTS t(x)")
+for line in sys.stdin:
+    print(eval(line), flush=True)
+db.close()
+print("closed", flush=True)
+""" % os.path.dirname(os.path.abspath(__file__))
+
+
+class Application:
+    def __init__(self, test, path, environment):
+        self.process = subprocess.Popen([sys.executable, "-c", APPLICATION, path], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True,
+                                        env=dict(environment, LIBREPLICA=harness.LIBRARY))
+        test.addCleanup(self.end)
+
+    def ask(self, expression):
+        self.process.stdin.write(expression + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def commit(self, count=1):
+        self.ask("[db.execute('INSERT INTO t VALUES (randomblob(100))') for i in range(%d)]" % count)
+
+    def status(self):
+        return json.loads(self.ask("harness.one(db, 'SELECT replica_status()')"))
+
+    def sync(self):
+        return int(self.ask("harness.sync(db)"))
+
+    def close(self):
+        self.process.stdin.close()
+        out = self.process.stdout.read()
+        self.process.wait(60)
+        return out.strip()
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        if not self.process.stdin.closed:
+            try:
+                self.process.stdin.close()
+            except BrokenPipeError:
+                pass
+
+
+def alive(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class UploaderTest(harness.TestCase):
+    def replicate(self, *arguments, environment=None):
+        process = subprocess.Popen([COMMAND, "replicate", *arguments], stderr=subprocess.PIPE, text=True,
+                                   env=environment or self.environment(), cwd=self.folder)
+        self.addCleanup(self.reap, process)
+        return process
+
+    @staticmethod
+    def reap(process):
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stderr.close()
+
+    def environment(self, **more):
+        return clean_environment(REPLICA_URL=self.url(), REPLICA_DATABASES=self.path("a.db"),
+                                 REPLICA_SYNC_INTERVAL="0", **more)
+
+    def uploader(self, application, kind):
+        return self.wait_for(lambda: (lambda s: s if s.get("uploader") == kind and s["state"] == "streaming" else None)
+                             (application.status()))
+
+    def assert_equal_to_replica(self, rows):
+        """The newest state restores, has every row, and nothing had to be healed by difference."""
+        harness.restore(self.url() + "/a.db", self.path("r.db"))
+        with sqlite3.connect(self.path("r.db")) as restored:
+            self.assertEqual(one(restored, "SELECT count(*) FROM t"), rows)
+            self.assertEqual(one(restored, "PRAGMA integrity_check"), "ok")
+        restored.close()
+        kinds = [e["kind"] for e in self.replica_json("events", "-n0", self.path("a.db"))["events"]]
+        self.assertNotIn("resync", kinds)
+        return kinds
+
+    def test_replicate_takes_the_leadership_and_gives_it_back_when_killed(self):
+        application = Application(self, self.path("a.db"), self.environment())
+        application.commit(5)
+        application.sync()
+        self.assertEqual(application.status()["uploader"], "thread")
+        rows = 5
+        for _ in range(3):
+            uploader = self.replicate()
+            self.assertEqual(self.uploader(application, "process")["leader_pid"], uploader.pid)
+            application.commit(20)
+            application.sync()
+            uploader.kill()
+            application.commit(20)  # nobody uploads at this moment
+            self.assertEqual(self.uploader(application, "thread")["leader_pid"], application.process.pid)
+            application.sync()
+            rows += 40
+        txid = application.sync()
+        self.assertEqual(txid, application.status()["txid"]["committed"])
+        self.assertEqual(application.close(), "closed")
+        self.assert_equal_to_replica(rows)
+        log = self.replica_json("history", self.url() + "/a.db")["segments"]
+        self.assertTrue(all(s["restorable"] == "all" for s in log if s["kind"] == "log"), "no commit was folded away")
+
+    def test_replicate_stops_gracefully(self):
+        application = Application(self, self.path("a.db"), self.environment())
+        uploader = self.replicate()
+        self.uploader(application, "process")
+        application.commit(50)
+        uploader.terminate()
+        self.assertEqual(uploader.wait(30), 0)
+        self.uploader(application, "thread")
+        application.close()
+        self.assert_equal_to_replica(50)
+
+    def test_replicate_alone_beside_plain_writers(self):
+        """As Litestream is used: the application knows nothing of libreplica."""
+        plain = sqlite3.connect(self.path("a.db"), isolation_level=None)
+        plain.execute("CREATE TABLE t(x)")  # in rollback mode: the uploader changes that
+        uploader = self.replicate()
+        self.wait_for(lambda: one(plain, "SELECT count(*) FROM t") == 0 and one(plain, "PRAGMA journal_mode") == "wal")
+        for i in range(200):
+            plain.execute("INSERT INTO t VALUES (randomblob(500))")
+        self.replica("sync", environment=self.environment())
+        uploader.terminate()
+        self.assertEqual(uploader.wait(30), 0)
+        plain.close()
+        self.assert_equal_to_replica(200)
+
+    def test_replicate_waits_for_databases_and_finds_new_ones(self):
+        os.mkdir(self.path("tenants"))
+        with open(self.path("replica.yml"), "w") as file:
+            file.write("url: %s\ndbs:\n  - path: late.db\n  - dir: tenants\n    pattern: '*.db'\n" % self.url())
+        uploader = self.replicate(environment=clean_environment())
+        for name in ("late.db", "tenants/one.db", "tenants/two.db"):
+            with sqlite3.connect(self.path(name)) as db:
+                db.execute("CREATE TABLE t(x)")
+            db.close()
+        def streaming():
+            found = self.replica_json("databases")["databases"]
+            return len(found) == 3 and all(d["state"] == "streaming" for d in found)
+        self.wait_for(streaming)
+        uploader.terminate()
+        self.assertEqual(uploader.wait(30), 0)
+        self.assertEqual(sorted(os.listdir(self.path("replica"))), ["late.db", "one.db", "two.db"])
+
+    def test_replicate_tells_systemd(self):
+        path = self.path("notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(path)
+            notify.settimeout(30)
+            sqlite3.connect(self.path("a.db")).close()
+            uploader = self.replicate(environment=self.environment(NOTIFY_SOCKET=path, WATCHDOG_USEC="400000"))
+            said = []
+            while not any("WATCHDOG=1" in text for text in said[1:]):
+                said.append(notify.recv(4096).decode())
+            self.assertEqual(said[0], "READY=1")
+            uploader.terminate()
+            while not said[-1].startswith("STOPPING=1"):
+                said.append(notify.recv(4096).decode())
+            self.assertEqual(uploader.wait(30), 0)
+
+    def test_exec_ends_with_its_command_after_a_flush(self):
+        script = self.path("app.py")
+        with open(script, "w") as file:
+            file.write("import signal, sqlite3, sys, time\n"
+                       "db = sqlite3.connect(%r, isolation_level=None)\n"
+                       "db.execute('PRAGMA journal_mode=WAL')\n"
+                       "db.execute('CREATE TABLE IF NOT EXISTS t(x)')\n"
+                       "for i in range(50): db.execute('INSERT INTO t VALUES (1)')\n"
+                       "signal.signal(signal.SIGTERM, lambda *a: sys.exit(7))\n"
+                       "print('ready', flush=True)\n"
+                       "time.sleep(60)\n" % self.path("a.db"))
+        process = subprocess.Popen([COMMAND, "replicate", "--exec", "'%s' '%s'" % (sys.executable, script)],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment())
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(self.reap, process)
+        self.assertEqual(process.stdout.readline().strip(), "ready")
+        self.wait_for(lambda: self.replica_json("databases", environment=self.environment())["databases"][0]["state"] == "streaming")
+        process.terminate()
+        self.assertEqual(process.wait(30), 7)
+        self.assert_equal_to_replica(50)
+
+    def test_wrong_configuration_ends_with_2(self):
+        for environment, text in (
+                (clean_environment(), "REPLICA_URL"),
+                (clean_environment(REPLICA_URL="s3://b/p"), "REPLICA_ACCESS_KEY_ID"),
+                (clean_environment(REPLICA_URL="ftp://x"), "ftp://x"),
+                (clean_environment(REPLICA_CONFIG=self.path("no.yml")), "no.yml"),
+                (clean_environment(REPLICA_URL=self.url()), "name each")):
+            self.assertIn(text, self.replica("replicate", environment=environment, code=2))
+
+    def test_uploader_process_lives_and_dies_with_the_application(self):
+        application = Application(self, self.path("a.db"), self.environment(REPLICA_UPLOADER="process"))
+        application.commit()
+        pid = self.uploader(application, "process")["leader_pid"]
+        self.assertNotEqual(pid, application.process.pid)
+        with open("/proc/%d/cmdline" % pid) as file:
+            self.assertEqual(file.read().split("\0")[1:3], ["replicate", "--supervised"])
+        application.commit(300)
+        self.assertEqual(application.close(), "closed")
+        self.assertFalse(alive(pid), "it ended with the application")
+        self.assertFalse(os.path.exists(self.path("a.db-wal")), "the last close checkpointed")
+        self.assert_equal_to_replica(301)
+
+    def test_uploader_process_is_started_again(self):
+        application = Application(self, self.path("a.db"), self.environment(REPLICA_UPLOADER="process"))
+        application.commit()
+        seen = set()
+        for _ in range(3):
+            pid = self.uploader(application, "process")["leader_pid"]
+            self.assertNotIn(pid, seen)
+            seen.add(pid)
+            os.kill(pid, signal.SIGKILL)
+            application.commit(20)
+            application.sync()  # whoever uploads now
+        application.close()
+        self.assert_equal_to_replica(61)
+
+    def test_uploader_process_ends_when_the_application_is_killed(self):
+        application = Application(self, self.path("a.db"), self.environment(REPLICA_UPLOADER="process"))
+        application.commit()
+        pid = self.uploader(application, "process")["leader_pid"]
+        application.commit(100)
+        application.process.kill()
+        self.wait_for(lambda: not alive(pid))
+        self.assert_equal_to_replica(101)
+
+    def test_uploader_process_that_cannot_be_started_is_told(self):
+        application = Application(self, self.path("a.db"), self.environment(
+            REPLICA_UPLOADER="process", REPLICA_UPLOADER_COMMAND=self.path("no-such-command")))
+        application.commit(10)
+        application.sync()
+        self.assertEqual(application.status()["uploader"], "thread")
+        application.close()
+        kinds = self.assert_equal_to_replica(10)
+        self.assertIn("error", kinds)
+
+    def test_two_applications_share_one_uploader(self):
+        environment = self.environment(REPLICA_UPLOADER="process")
+        first = Application(self, self.path("a.db"), environment)
+        first.commit()
+        pid = self.uploader(first, "process")["leader_pid"]
+        second = Application(self, self.path("a.db"), environment)
+        second.commit(10)
+        self.assertEqual(self.uploader(second, "process")["leader_pid"], pid)
+        first.close()  # its uploader goes with it; the second application has its own then
+        second.commit(10)
+        self.assertNotEqual(self.uploader(second, "process")["leader_pid"], pid)
+        second.close()
+        self.assert_equal_to_replica(21)
+
+
+if __name__ == "__main__":
+    harness.main()

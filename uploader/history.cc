@@ -1,0 +1,90 @@
+#include "uploader/history.h"
+
+#include <algorithm>
+#include <future>
+#include <utility>
+
+#include "uploader/replica.h"
+
+namespace replica {
+namespace {
+
+constexpr size_t kParallel = 8;  // objects read at the same time
+
+Status ReadEntry(Store* store, HistoryEntry* entry) {
+  StoreBytes bytes(store, entry->key, entry->bytes);
+  REPLICA_ASSIGN(auto reader, SegmentReader::Open(&bytes));
+  const Segment& s = reader->segment();
+  entry->folded = s.folded();
+  entry->sequence = s.header.sequence;
+  entry->min_txid = s.header.min_txid;
+  entry->max_txid = s.trailer.max_txid;
+  entry->first_time = s.commits.front().time;
+  entry->last_time = s.commits.back().time;
+  entry->pages = s.trailer.pages_after;
+  return Ok();
+}
+
+}  // namespace
+
+Result<History> HistoryReader::Read(size_t most_log) {
+  History history;
+  std::vector<HistoryEntry> entries;
+  auto add = [&](bool snapshot, const Id& generation, std::string key, uint64_t size) {
+    HistoryEntry entry;
+    entry.snapshot = snapshot;
+    entry.generation = generation;
+    entry.bytes = size;
+    entry.key = std::move(key);
+    entries.push_back(std::move(entry));
+  };
+  REPLICA_ASSIGN(auto generations, ListGenerations(store_));
+  history.generations = generations.size();
+  for (const Id& generation : generations) {
+    REPLICA_ASSIGN(auto snapshots, ListSnapshots(store_, generation));
+    REPLICA_ASSIGN(auto log, ListLog(store_, generation, 0));
+    for (const SnapshotObject& s : snapshots) {
+      history.bytes += s.size;
+      add(true, generation, SnapshotKey(generation, s.txid), s.size);
+    }
+    const size_t take = most_log == 0 ? log.size() : std::min(log.size(), std::max<size_t>(most_log, 2));
+    for (size_t i = 0; i < take; i++) {
+      const LogObject& l = log[take == 1 ? 0 : i * (log.size() - 1) / (take - 1)];
+      add(false, generation, LogKey(generation, l.sequence), l.size);
+    }
+    for (const LogObject& l : log) history.bytes += l.size;
+    history.objects += snapshots.size() + log.size();
+    history.sampled = history.sampled || take < log.size();
+  }
+  REPLICA_TRY(Fetch(&entries));
+  history.entries = std::move(entries);
+  return history;
+}
+
+Status HistoryReader::Fetch(std::vector<HistoryEntry>* entries) {
+  std::vector<HistoryEntry*> unknown;
+  for (HistoryEntry& entry : *entries) {
+    auto found = known_.find(entry.key);
+    if (found == known_.end() || found->second.bytes != entry.bytes) {
+      unknown.push_back(&entry);
+    } else {
+      entry = found->second;
+    }
+  }
+  std::vector<std::future<Status>> work;
+  for (size_t w = 0; w < std::min(kParallel, unknown.size()); w++)
+    work.push_back(std::async(std::launch::async, [this, &unknown, w]() -> Status {
+      for (size_t i = w; i < unknown.size(); i += kParallel) REPLICA_TRY(ReadEntry(store_, unknown[i]));
+      return Ok();
+    }));
+  Status status;
+  for (auto& w : work) {
+    Status one = w.get();
+    if (status.ok()) status = one;
+  }
+  REPLICA_TRY(status);
+  for (HistoryEntry* entry : unknown) known_[entry->key] = *entry;
+  return Ok();
+}
+
+}  // namespace replica
