@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "base/histogram.h"
 #include "base/status.h"
 
 namespace replica {
@@ -88,6 +89,9 @@ struct ControlBlock {
   std::atomic<uint64_t> bytes_stored;  // bytes of segments acknowledged
   std::atomic<uint64_t> sequence;      // last acknowledged log segment
   std::atomic<int64_t> error_since;    // wall clock, microseconds; 0: no error now
+  Histogram put_time;                  // from the start of a PUT to its good answer
+  Histogram acknowledge_time;          // from the first commit of a log segment to its acknowledgement
+  Histogram snapshot_time;             // from the start of a snapshot to its acknowledgement
 
   // --- requests to the leader from any process: raise `wanted`, wake, wait on ack_word until `done` reaches it.
   std::atomic<uint64_t> sync_wanted;

@@ -105,6 +105,17 @@ void AddServing(CLI::App* app, Invocation* invocation) {
   replicate->add_flag("--supervised", arguments->supervised)->group("");  // the extension's; hidden
 }
 
+void AddDashboard(CLI::App* app, Invocation* invocation) {
+  auto* dashboard = app->add_subcommand("dashboard", "Serve a web page that shows and looks after the databases");
+  auto arguments = OnRun(dashboard, invocation, RunDashboard);
+  TakeDatabases(dashboard, arguments.get());
+  dashboard->add_option("-l,--listen", arguments->listen, "Address and port, instead of dashboard.listen");
+  dashboard->add_flag("--insecure", arguments->insecure,
+                      "Listen beyond this machine without TLS, or with a password made up at the start");
+  dashboard->add_flag("--hash-password", arguments->hash_password,
+                      "Read a password and print its hash for dashboard.password-hash");
+}
+
 void AddTools(CLI::App* app, Invocation* invocation) {
   auto* completion = app->add_subcommand("completion", "Print the completion script of a shell");
   auto shell = std::make_shared<std::string>();
@@ -145,6 +156,7 @@ std::unique_ptr<CLI::App> BuildApp(Invocation* invocation) {
   AddWorking(app.get(), invocation);
   AddSettings(app.get(), invocation);
   AddServing(app.get(), invocation);
+  AddDashboard(app.get(), invocation);
   AddTools(app.get(), invocation);
   // The options of all commands may stand behind the command's name too.
   for (CLI::App* command : app->get_subcommands({})) command->fallthrough();

@@ -68,6 +68,12 @@ struct ReplicateArguments {
   bool supervised = false;
 };
 
+struct DashboardArguments : SelectArguments {
+  std::string listen;  // empty: dashboard.listen
+  bool insecure = false;
+  bool hash_password = false;
+};
+
 int RunDatabases(const Common& common, const SelectArguments& arguments);
 int RunStatus(const Common& common, const StatusArguments& arguments);
 int RunHistory(const Common& common, const HistoryArguments& arguments);
@@ -79,6 +85,7 @@ int RunSync(const Common& common, const WaitArguments& arguments);
 int RunConfig(const Common& common, const ConfigArguments& arguments);
 int RunCheck(const Common& common, const CheckArguments& arguments);
 int RunReplicate(const Common& common, const ReplicateArguments& arguments);
+int RunDashboard(const Common& common, const DashboardArguments& arguments);
 
 }  // namespace replica
 

@@ -40,12 +40,7 @@ Looked Look(const std::vector<std::string>& databases, double max_lag) {
   Looked out;
   for (const std::string& path : databases) {
     ordered_json status = StatusReport(path);
-    std::string problem = Problem(status, max_lag);
-    if (!FileExists(path)) {
-      problem = "the database does not exist (yet)";
-    } else if (!FileExists(Database::FolderOf(path))) {
-      problem = "no process has replicated it yet: `replica check` tells whether one could";
-    }
+    const std::string problem = Problem(path, status, max_lag);
     status["problem"] = problem.empty() ? ordered_json() : ordered_json(problem);
     out.healthy = out.healthy && problem.empty();
     out.statuses.push_back(std::move(status));

@@ -71,7 +71,7 @@ class Replicator {
       }
       const ordered_json status = StatusReport(it->first);
       const std::string state = status.value("state", "off");
-      const std::string problem = Problem(status, 0);
+      const std::string problem = Problem(it->first, status, 0);
       if (state != it->second.state || problem != it->second.problem)
         Log(it->first + ": " + state + (problem.empty() ? "" : ": " + problem));
       it->second.state = state;

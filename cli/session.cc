@@ -190,8 +190,16 @@ Status ActAsOwner(const std::string& path) {
   return Ok();
 }
 
-std::string Problem(const nlohmann::ordered_json& status, double max_lag) {
-  if (status.contains("message")) return status["message"].get<std::string>();
+std::string Problem(const std::string& path, const nlohmann::ordered_json& status, double max_lag) {
+  if (!FileExists(path)) return "the database does not exist (yet)";
+  if (status.contains("message")) {
+    // What this process knows of it is no help: it does not replicate.
+    if (Hub::Get().FindService(path) != nullptr || !Hub::Get().Trouble(path).empty())
+      return status["message"].get<std::string>();
+    return FileExists(Database::FolderOf(path))
+               ? "no process has replicated it since this machine was started"
+               : "no process has replicated it yet: `replica check` tells whether one could";
+  }
   const std::string state = status.value("state", "");
   if (status.contains("last_error") && status["last_error"].is_string()) return status["last_error"].get<std::string>();
   if (state == "error" || state == "fenced") return "replication stopped: see the events";

@@ -83,7 +83,7 @@ int RunVerify(const Common& common, const VerifyArguments& arguments) {
 
 int RunSnapshot(const Common& common, const SelectArguments& arguments) {
   auto work = [](const std::string& path) -> Result<ordered_json> {
-    REPLICA_ASSIGN(const uint64_t txid, MakeSnapshot(path));
+    REPLICA_ASSIGN(const uint64_t txid, MakeSnapshot(path, {}));
     return ordered_json{{"database", path}, {"ok", true}, {"txid", txid}};
   };
   return ForEach(common, arguments, work, [](const ordered_json& r) {

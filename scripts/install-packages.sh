@@ -3,7 +3,7 @@
 set -euo pipefail
 packages=(cmake ninja-build g++ pkg-config sqlite3 libsqlite3-dev libcurl4-openssl-dev libssl-dev libzstd-dev libxxhash-dev
   libpugixml-dev nlohmann-json3-dev libyaml-cpp-dev libcli11-dev
-  libsystemd-dev)
+  libcpp-httplib-dev libsystemd-dev libcrypt-dev)
 if [ "${1:-build}" = test ]; then
   packages+=(libgtest-dev python3 openssl curl ceph-mon ceph-osd radosgw ceph-common)
 fi

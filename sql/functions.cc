@@ -140,7 +140,7 @@ static void SnapshotFunction(sqlite3_context* context, int argc, sqlite3_value**
   Guarded(context, [&]() -> Status {
     REPLICA_ASSIGN(std::string path,
                    SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
-    REPLICA_ASSIGN(const uint64_t txid, MakeSnapshot(path));
+    REPLICA_ASSIGN(const uint64_t txid, MakeSnapshot(path, {}));
     sqlite3_result_int64(context, static_cast<sqlite3_int64>(txid));
     return Ok();
   });

@@ -41,6 +41,16 @@ struct Verified {
   Id generation{};
 };
 
+// Waits for the leader; `progress` may call it off.
+Status Await(ControlBlock* c, int64_t micros, const VerifyProgress& progress, const std::function<bool()>& done) {
+  bool called_off = false;
+  REPLICA_TRY(WaitFor(c, micros, [&] {
+    called_off = progress && !progress(0, 0);
+    return called_off || done();
+  }));
+  return called_off ? Status(Code::kInterrupted, "called off") : Ok();
+}
+
 Status Quick(const Verified& v, ordered_json* report, ordered_json* errors) {
   // Under load the database moves on between two looks: then look again.
   for (int attempt = 0; attempt < kQuickTries; attempt++) {
@@ -94,9 +104,8 @@ Status Full(const Verified& v, const std::string& path, const VerifyProgress& pr
   // The leader ends a segment at a state that it reads back from the database file and WAL.
   const uint32_t ticket = c->mark_wanted.fetch_add(1) + 1;
   WakeLeader(c);
-  REPLICA_TRY(WaitFor(c, kVerifyWait, [&] {
-    return static_cast<int32_t>(c->mark_done.load(std::memory_order_acquire) - ticket) >= 0;
-  }));
+  REPLICA_TRY(Await(c, kVerifyWait, progress,
+                    [&] { return static_cast<int32_t>(c->mark_done.load(std::memory_order_acquire) - ticket) >= 0; }));
   const uint64_t txid = c->mark_txid.load();
   const uint64_t checksum = c->mark_checksum.load();
   (*report)["txid"] = txid;
@@ -106,7 +115,7 @@ Status Full(const Verified& v, const std::string& path, const VerifyProgress& pr
                       Hex16(c->mark_expected.load()) + "; a resync sends the difference");
     return Ok();
   }
-  REPLICA_TRY(WaitFor(c, kVerifyWait, [&] { return c->acknowledged_txid.load() >= txid; }));
+  REPLICA_TRY(Await(c, kVerifyWait, progress, [&] { return c->acknowledged_txid.load() >= txid; }));
   const std::string temporary =
       v.database->folder() + "/verify-" + std::to_string(::getpid()) + "-" + std::to_string(ticket);
   RestoreTarget target;
@@ -219,13 +228,14 @@ ordered_json StatusReport(const std::string& path) {
   return out;
 }
 
-Result<uint64_t> MakeSnapshot(const std::string& path) {
+Result<uint64_t> MakeSnapshot(const std::string& path, const VerifyProgress& progress) {
   auto database = Hub::Get().FindDatabase(path);
   if (database == nullptr) return NotReplicated(path);
   ControlBlock* c = database->control();
   const uint32_t ticket = c->snapshot_wanted.fetch_add(1) + 1;
   WakeLeader(c);
-  REPLICA_TRY(WaitFor(c, kSnapshotWait, [&] { return static_cast<int32_t>(c->snapshot_done.load() - ticket) >= 0; }));
+  REPLICA_TRY(
+      Await(c, kSnapshotWait, progress, [&] { return static_cast<int32_t>(c->snapshot_done.load() - ticket) >= 0; }));
   return c->acknowledged_txid.load();
 }
 

@@ -27,8 +27,8 @@ nlohmann::ordered_json StatusReport(const std::string& path);
 Result<nlohmann::ordered_json> VerifyReport(const std::string& path, const std::string& depth,
                                             const VerifyProgress& progress);
 
-// replica_snapshot: the acknowledged TXID, once a snapshot of the present state is stored.
-Result<uint64_t> MakeSnapshot(const std::string& path);
+// replica_snapshot: the acknowledged TXID, once a snapshot of the present state is stored. `progress` may be empty.
+Result<uint64_t> MakeSnapshot(const std::string& path, const VerifyProgress& progress);
 
 // What a restore did.
 nlohmann::ordered_json RestoreReport(const std::string& path, const std::string& url, const RestoredDatabase& restored);

@@ -159,6 +159,9 @@ class Engine {
   int64_t next_turn_ = 0;            // steady µs: the next PUT may start
   int64_t retry_at_ = 0;
   int64_t snapshot_retry_at_ = 0;
+  int64_t log_put_at_ = 0;       // steady µs: when the PUT under way began
+  int64_t snapshot_put_at_ = 0;  // the same of a snapshot's
+  int64_t snapshot_begun_ = 0;   // steady µs: when the snapshot was begun
   uint32_t handover_seen_ = 0;
   int64_t yield_by_ = 0;  // steady µs; 0: nobody asked
   int64_t attempt_at_ = 0;

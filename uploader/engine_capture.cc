@@ -170,6 +170,7 @@ Status Engine::SnapshotStep() {
     if (needs_resync_) return Ok();
     snapshot_ticket_ = wanted;
     REPLICA_ASSIGN(builder_, SnapshotBuilder::Create(source_, place_.folder + "/spool/snapshot", state_.page_size));
+    snapshot_begun_ = clock_.SteadyMicros();
   }
   if (!builder_->frozen()) {
     REPLICA_ASSIGN(bool round_over, builder_->CopySlice(table_));

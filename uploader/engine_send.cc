@@ -20,6 +20,7 @@ void Engine::Send() {
   if (!queue_.empty() && !log_in_flight_ && now >= retry_at_) {
     const EncodedSegment& e = queue_.front().encoded;
     log_in_flight_ = true;
+    log_put_at_ = now;
     next_turn_ = now + options_.sync_interval;
     control_->puts.fetch_add(1);
     store_->PutAsync(
@@ -29,6 +30,7 @@ void Engine::Send() {
   }
   if (snapshot_ && !snapshot_in_flight_ && now >= snapshot_retry_at_) {
     snapshot_in_flight_ = true;
+    snapshot_put_at_ = now;
     control_->puts.fetch_add(1);
     store_->PutAsync(
         SnapshotKey(state_.generation, snapshot_->segment.trailer.max_txid),
@@ -92,6 +94,8 @@ void Engine::LogDone(const Status& result) {
     return;
   }
   const EncodedSegment& e = queue_.front().encoded;
+  control_->put_time.Observe(clock_.SteadyMicros() - log_put_at_);
+  control_->acknowledge_time.Observe(clock_.WallMicros() - queue_.front().first_commit);
   state_.acknowledged_txid = e.segment.trailer.max_txid;
   state_.acknowledged_sequence = e.segment.header.sequence;
   state_.log_bytes += e.size;
@@ -127,6 +131,8 @@ void Engine::SnapshotDone(const Status& result) {
     Backoff(result, &snapshot_attempts_, &snapshot_retry_at_);
     return;
   }
+  control_->put_time.Observe(clock_.SteadyMicros() - snapshot_put_at_);
+  control_->snapshot_time.Observe(clock_.SteadyMicros() - snapshot_begun_);
   state_.snapshot_txid = snapshot_->segment.trailer.max_txid;
   state_.snapshot_bytes = snapshot_->size;
   state_.snapshot_time = clock_.WallMicros();
