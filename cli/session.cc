@@ -125,6 +125,10 @@ Result<std::shared_ptr<Store>> Session::StoreOf(const std::string& database_or_u
 
 void InstallExtension() {
   sqlite3_auto_extension(reinterpret_cast<void (*)(void)>(&sqlite3_replica_init));
+  // The first connection hands the library its table of SQLite's functions; it needs them for work of its own too.
+  sqlite3* db = nullptr;
+  (void)sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE, nullptr);
+  sqlite3_close(db);
 }
 
 Result<std::unique_ptr<OpenDatabase>> OpenDatabase::Open(const std::string& path) {

@@ -1,0 +1,304 @@
+"""The dashboard: what its server refuses, /metrics, /healthz, and the page in a real browser."""
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+import harness
+from harness import COMMAND, clean_environment, connect, one
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ["REPLICA_TEST_BUILD"]
+
+
+class Client:
+    """A browser's requests, by hand: one cookie and one CSRF token."""
+
+    def __init__(self, address, tls=False):
+        self.address, self.tls, self.cookie, self.csrf = address, tls, None, None
+
+    def request(self, method, path, body=None, headers=None):
+        if self.tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection = http.client.HTTPSConnection(self.address, timeout=30, context=context)
+        else:
+            connection = http.client.HTTPConnection(self.address, timeout=30)
+        headers = dict(headers or {})
+        if self.cookie and "Cookie" not in headers:
+            headers["Cookie"] = self.cookie
+        if self.csrf and method == "POST":
+            headers.setdefault("X-CSRF-Token", self.csrf)
+        data = None if body is None else json.dumps(body)
+        connection.request(method, path, data, headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, text, answer.headers
+
+    def json(self, method, path, body=None, **more):
+        status, text, _ = self.request(method, path, body, **more)
+        return status, json.loads(text)
+
+    def login(self, user, password):
+        status, text, headers = self.request("POST", "/api/login", {"user": user, "password": password})
+        if status == 200:
+            self.cookie = headers["Set-Cookie"].split(";")[0]
+            self.csrf = json.loads(text)["csrf"]
+        return status, text, headers
+
+
+class DashboardTest(harness.TestCase):
+    def hash(self, password):
+        return subprocess.run([COMMAND, "dashboard", "--hash-password"], input=password + "\n", capture_output=True,
+                              text=True, check=True, timeout=60).stdout.strip()
+
+    def environment(self, **more):
+        return clean_environment(**{"REPLICA_URL": self.url(), "REPLICA_DATABASES": self.path("shop.db"), **more})
+
+    def start(self, *arguments, environment=None):
+        process = subprocess.Popen([COMMAND, "--json", "dashboard", "--listen", "127.0.0.1:0", *arguments],
+                                   stdout=subprocess.PIPE, text=True, env=environment or self.environment(),
+                                   cwd=self.folder)
+        self.addCleanup(self.stop, process)
+        text = ""
+        while not text.endswith("}\n"):
+            line = process.stdout.readline()
+            self.assertTrue(line, "the dashboard ended at its start")
+            text += line
+        started = json.loads(text)
+        return process, started, Client(started["url"].split("//")[1].rstrip("/"), started["url"].startswith("https"))
+
+    def stop(self, process):
+        process.terminate()
+        self.assertEqual(process.wait(30), 0)
+        process.stdout.close()
+
+    def write(self, rows=20):
+        db = connect(self.path("shop.db"))
+        self.addCleanup(db.close)
+        db.execute("PRAGMA journal_mode=WAL")
+        if not one(db, "SELECT replica_status() LIKE '%streaming%'"):
+            db.execute("SELECT replica_attach(?, '{\"sync_interval_ms\":0}')", (self.url() + "/shop.db",))
+        db.execute("CREATE TABLE IF NOT EXISTS orders(id INTEGER PRIMARY KEY, note TEXT)")
+        for i in range(rows):
+            db.execute("INSERT INTO orders(note) VALUES (hex(randomblob(50)))")
+        one(db, "SELECT replica_sync()")
+        return db
+
+    def job(self, client, number):
+        def finished():
+            jobs = [j for j in client.json("GET", "/api/jobs")[1]["jobs"] if j["id"] == number]
+            return jobs[0] if jobs and jobs[0]["state"] != "running" else None
+        return self.wait_for(finished)
+
+    def test_nothing_without_a_login(self):
+        _, started, client = self.start()
+        for path in ("session", "databases", "samples?database=0", "history?database=0", "events?database=0", "config",
+                     "jobs"):
+            self.assertEqual(client.request("GET", "/api/" + path)[0], 401, path)
+        for path in ("verify", "snapshot", "restore", "logout"):
+            self.assertEqual(client.request("POST", "/api/" + path, {"database": 0})[0], 401, path)
+        self.assertEqual(client.request("GET", "/api/nothing")[0], 404)
+        self.assertEqual(client.request("GET", "/../../etc/passwd")[0], 404)
+        self.assertEqual(client.request("POST", "/api/login", {"user": 1, "password": ["x"]})[0], 401)
+        self.assertEqual(client.login("admin", started["password"] + "x")[0], 401)
+        self.assertEqual(client.login("root", started["password"])[0], 401)
+        self.assertEqual(client.login("admin", started["password"])[0], 200)
+        self.assertEqual(client.request("GET", "/api/databases")[0], 200)
+        client.request("POST", "/api/logout", {})
+        self.assertEqual(client.request("GET", "/api/databases")[0], 401, "the cookie is worth nothing any more")
+
+    def test_what_changes_something_needs_the_token_and_the_same_origin(self):
+        self.write()
+        _, started, client = self.start()
+        client.login("admin", started["password"])
+        body = {"database": 0, "depth": "quick"}
+        self.assertEqual(client.request("POST", "/api/verify", body, {"X-CSRF-Token": "0" * 64})[0], 403)
+        self.assertEqual(client.request("POST", "/api/verify", body, {"Origin": "http://evil.example"})[0], 403)
+        self.assertEqual(client.request("POST", "/api/verify", body, {"Sec-Fetch-Site": "cross-site"})[0], 403)
+        self.assertEqual(client.request("POST", "/api/login", {}, {"Origin": "http://evil.example"})[0], 403)
+        self.assertEqual(client.request("GET", "/api/databases", None, {"Host": "evil.example"})[0], 421)
+        self.assertEqual(client.request("POST", "/api/verify", body, {"Origin": "http://" + client.address})[0], 200)
+
+    def test_wrong_requests_are_refused(self):
+        self.write()
+        _, started, client = self.start()
+        client.login("admin", started["password"])
+        for path, body in (("verify", {"database": 7, "depth": "quick"}), ("verify", {"database": -1, "depth": "quick"}),
+                           ("verify", {"database": "0", "depth": "quick"}), ("verify", {"database": 0, "depth": "x"}),
+                           ("verify", [1]), ("snapshot", {}),
+                           ("restore", {"database": 0, "target": "soon", "file": "a.db"}),
+                           ("restore", {"database": 0, "target": "latest", "file": "../a.db"}),
+                           ("restore", {"database": 0, "target": "latest", "file": "/tmp/a.db"}),
+                           ("restore", {"database": 0, "target": "latest", "file": ".hidden"}),
+                           ("restore", {"database": 0, "target": "latest", "file": "a.db-wal"}),
+                           ("restore", {"database": 0, "target": "latest", "file": "a\nb"}),
+                           ("restore", {"database": 0, "target": "latest", "file": ""})):
+            self.assertEqual(client.request("POST", "/api/" + path, body)[0], 400, (path, body))
+        self.assertEqual(client.request("POST", "/api/restore",
+                                        {"database": 0, "target": "latest", "file": "shop.db"})[0], 409)
+        self.assertEqual(client.request("GET", "/api/samples?database=9999999999")[0], 404)
+        self.assertEqual(client.request("POST", "/api/login", {"user": "x" * 100000, "password": "y"})[0], 413)
+        self.assertEqual(os.listdir(self.folder).count("a.db"), 0)
+
+    def test_guessing_is_slowed_down(self):
+        _, started, client = self.start()
+        answers = [client.login("admin", "guess %d" % i)[0] for i in range(8)]
+        self.assertEqual(answers[:5], [401] * 5)
+        self.assertEqual(answers[-1], 429)
+        status, text, headers = client.login("admin", started["password"])
+        self.assertEqual(status, 429, "the right password has to wait too")
+        self.assertGreater(int(headers["Retry-After"]), 0)
+        self.assertIn("retry_after", text)
+
+    def test_every_answer_carries_the_policies(self):
+        _, _, client = self.start()
+        for path in ("/", "/app.js", "/healthz", "/api/databases", "/nothing"):
+            headers = client.request("GET", path)[2]
+            self.assertIn("default-src 'none'", headers["Content-Security-Policy"])
+            self.assertNotIn("unsafe", headers["Content-Security-Policy"])
+            self.assertEqual(headers["X-Content-Type-Options"], "nosniff")
+        page = client.request("GET", "/")[1]
+        self.assertNotRegex(page, r"<script(?![^>]* src=)|style=|https?://(?!www\.w3\.org)")
+
+    def test_password_by_configuration(self):
+        secret = "correct horse battery"
+        hashed = self.hash(secret)
+        with open(self.path("replica.yml"), "w") as file:
+            file.write("dashboard:\n  user: anna\n  password-hash: %s\ndbs:\n  - path: shop.db\n    replica:\n"
+                       "      url: %s/shop.db\n" % (hashed, self.url()))
+        os.chmod(self.path("replica.yml"), 0o600)
+        _, started, client = self.start(environment=clean_environment())
+        self.assertNotIn("password", started)
+        self.assertEqual(client.login("anna", secret)[0], 200)
+        self.assertEqual(client.json("GET", "/api/databases")[1]["databases"][0]["name"], "shop.db")
+        config = client.request("GET", "/api/config")[1]
+        self.assertNotIn(hashed, config)
+        self.assertIn("********", config)
+
+    def test_beyond_loopback_only_with_password_and_tls(self):
+        hashed = self.hash("correct horse battery")
+        certificate, key = self.path("cert.pem"), self.path("key.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                        "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=60)
+        listen = ["dashboard", "--listen", "0.0.0.0:0"]
+        self.assertIn("password-hash", self.replica(*listen, environment=self.environment(), code=2))
+        self.assertIn("TLS", self.replica(*listen, environment=self.environment(
+            REPLICA_DASHBOARD_PASSWORD_HASH=hashed), code=2))
+        self.assertIn("no hash", self.replica(*listen, environment=self.environment(
+            REPLICA_DASHBOARD_PASSWORD_HASH="secret"), code=2))
+        tls = {"REPLICA_DASHBOARD_PASSWORD_HASH": hashed, "REPLICA_DASHBOARD_TLS_CERTIFICATE": certificate}
+        self.assertIn("no-key.pem", self.replica(*listen, environment=self.environment(
+            **tls, REPLICA_DASHBOARD_TLS_KEY=self.path("no-key.pem")), code=2))
+        self.assertIn("no PEM", self.replica(*listen, environment=self.environment(
+            **tls, REPLICA_DASHBOARD_TLS_KEY=certificate), code=2))
+        _, started, client = self.start(environment=self.environment(**tls, REPLICA_DASHBOARD_TLS_KEY=key))
+        self.assertTrue(started["url"].startswith("https://"))
+        status, _, headers = client.login("admin", "correct horse battery")
+        self.assertEqual(status, 200)
+        self.assertIn("__Host-", headers["Set-Cookie"])
+        self.assertIn("Secure", headers["Set-Cookie"])
+        self.assertIn("max-age", headers["Strict-Transport-Security"])
+
+    def test_port_in_use_and_wrong_addresses(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = "127.0.0.1:%d" % taken.getsockname()[1]
+            self.assertIn(address, self.replica("dashboard", "--listen", address, environment=self.environment(), code=2))
+        for wrong in ("127.0.0.1:99999", "here", "example.com:80", "127.0.0.1:"):
+            self.assertIn(wrong, self.replica("dashboard", "--listen", wrong, environment=self.environment(), code=2))
+
+    def test_restore_verify_and_snapshot_by_hand(self):
+        db = self.write()
+        _, started, client = self.start()
+        client.login("admin", started["password"])
+        for depth in ("quick", "full", "objects"):
+            job = self.job(client, client.json("POST", "/api/verify", {"database": 0, "depth": depth})[1]["job"])
+            self.assertTrue(job["result"]["ok"], job)
+        self.assertEqual(self.job(client, client.json("POST", "/api/snapshot", {"database": 0})[1]["job"])["state"], "done")
+        job = self.job(client, client.json("POST", "/api/restore", {"database": 0, "target": "latest",
+                                                                    "file": "back.db"})[1]["job"])
+        self.assertEqual(job["result"]["path"], self.path("back.db"))
+        self.assertEqual(harness.check_file(self.path("back.db")), "ok")
+        history = client.json("GET", "/api/history?database=0")[1]
+        self.assertIn("snapshot", [s["kind"] for s in history["segments"]])
+        self.assertEqual(one(db, "SELECT count(*) FROM orders"), 20)
+
+    def test_metrics_and_health(self):
+        db = self.write()
+        _, started, client = self.start()
+        text = client.request("GET", "/metrics")[1]
+        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        label = '{database="%s"' % self.path("shop.db")
+        self.assertGreater(float(values["libreplica_puts_total%s}" % label]), 0)
+        self.assertEqual(float(values["libreplica_put_errors_total%s}" % label]), 0)
+        self.assertGreater(float(values["libreplica_txid%s,position=\"acknowledged\"}" % label]), 0)
+        self.assertEqual(values["libreplica_txid%s,position=\"acknowledged\"}" % label],
+                         values["libreplica_txid%s,position=\"committed\"}" % label])
+        self.assertEqual(values["libreplica_state%s,state=\"streaming\"}" % label], "1")
+        for name in ("put", "acknowledge", "snapshot"):
+            metric = "libreplica_%s_duration_seconds" % name
+            self.assertGreater(float(values["%s_count%s}" % (metric, label)]), 0)
+            self.assertEqual(values["%s_bucket%s,le=\"+Inf\"}" % (metric, label)], values["%s_count%s}" % (metric, label)])
+            buckets = [float(values[key]) for key in values if key.startswith(metric + "_bucket" + label)]
+            self.assertEqual(buckets, sorted(buckets), "cumulative")
+        # Each metric has its help and type, and each line is one that Prometheus reads.
+        for line in text.splitlines():
+            self.assertRegex(line, r'^# (HELP|TYPE) \w+ .+$|^\w+(\{(\w+="([^"\\]|\\.)*",?)*\})? [-+0-9.eInf]+$')
+        self.assertEqual(client.request("GET", "/healthz")[0], 200)
+        # The folder becomes unwritable for the replica: its lag exceeds the bound.
+        os.rename(self.path("replica"), self.path("elsewhere"))
+        with open(self.path("replica"), "w"):
+            pass
+        db.execute("INSERT INTO orders(note) VALUES ('waits')")
+        status, text = self.wait_for(lambda: (lambda a: a if a[0] == 503 else None)(client.json("GET", "/healthz")))
+        self.assertFalse(text["ok"])
+        os.remove(self.path("replica"))
+        os.rename(self.path("elsewhere"), self.path("replica"))
+        self.wait_for(lambda: client.request("GET", "/healthz")[0] == 200, 60)
+
+    def test_metrics_token(self):
+        _, _, client = self.start(environment=self.environment(REPLICA_DASHBOARD_METRICS_TOKEN="sesame"))
+        self.assertEqual(client.request("GET", "/metrics")[0], 401)
+        self.assertEqual(client.request("GET", "/metrics", None, {"Authorization": "Bearer wrong"})[0], 401)
+        self.assertEqual(client.request("GET", "/metrics", None, {"Authorization": "Bearer sesame"})[0], 200)
+        self.assertIn(client.request("GET", "/healthz")[0], (200, 503))
+
+    def test_in_a_browser(self):
+        if os.environ.get("REPLICA_TEST_SANITIZED"):
+            self.skipTest("the browser cannot be started with a sanitizer's runtime preloaded")
+        db = self.write()
+        end = threading.Event()
+
+        def writer():
+            own = connect(self.path("shop.db"))
+            while not end.wait(0.05):
+                own.execute("INSERT INTO orders(note) VALUES (hex(randomblob(200)))")
+            own.close()
+        thread = threading.Thread(target=writer)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(end.set)
+        _, started, client = self.start(environment=self.environment(
+            REPLICA_ACCESS_KEY_ID="a-very-secret-key", REPLICA_SECRET_ACCESS_KEY="a-very-secret-key"))
+        done = subprocess.run(["node", os.path.join(SOURCE, "tests", "browser", "dashboard.mjs")], capture_output=True,
+                              text=True, timeout=240, env=dict(
+                                  os.environ, DASHBOARD_URL=started["url"], DASHBOARD_USER=started["user"],
+                                  DASHBOARD_PASSWORD=started["password"], DASHBOARD_FOLDER=self.folder,
+                                  NODE_MODULES=os.path.join(BUILD, "node", "browser", "node_modules"),
+                                  SCREENSHOTS=os.environ.get("REPLICA_SCREENSHOTS", "")))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(one(db, "PRAGMA integrity_check"), "ok")
+
+
+if __name__ == "__main__":
+    harness.main()
