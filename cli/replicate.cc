@@ -13,11 +13,14 @@
 #include <iostream>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/worker.h"
 #include "cli/child.h"
 #include "cli/commands.h"
+#include "cli/dashboard/server.h"
 #include "cli/exit_code.h"
 #include "cli/session.h"
 #include "config/parse.h"
@@ -118,6 +121,42 @@ class Replicator {
   std::map<std::string, Open1> databases_;
   std::map<std::string, std::string> errors_;
   std::set<std::string> waiting_;
+};
+
+// /metrics and /healthz of this process.
+class MetricsServer {
+ public:
+  MetricsServer() = default;
+  ~MetricsServer() {
+    if (server_ == nullptr) return;
+    server_->Stop();
+    thread_.join();
+  }
+  MetricsServer(const MetricsServer&) = delete;
+  MetricsServer& operator=(const MetricsServer&) = delete;
+
+  Status Start(const std::string& listen, const Session* session) {
+    ServerOptions options;
+    auto address = ParseListenAddress(listen);
+    if (!address.ok()) return address.status().In("metrics-listen");
+    options.listen = *address;
+    options.metrics_token = session->config().Get("dashboard.metrics-token");
+    options.open_metrics = true;
+    options.page = false;
+    int64_t max_lag = 60000000;
+    if (const std::string text = session->config().Get("dashboard.max-lag"); !text.empty())
+      REPLICA_TRY(ParseDuration(text, &max_lag).In("dashboard.max-lag"));
+    monitor_ = std::make_unique<Monitor>(session, std::vector<std::string>(), static_cast<double>(max_lag) / 1e6);
+    REPLICA_ASSIGN(server_, Server::Create(options, session, monitor_.get(), nullptr, nullptr));
+    thread_ = StartThread("replica-http", [this] { server_->Run(); });
+    Log("metrics at http://" + server_->address().Text() + "/metrics");
+    return Ok();
+  }
+
+ private:
+  std::unique_ptr<Monitor> monitor_;
+  std::unique_ptr<Server> server_;
+  std::thread thread_;
 };
 
 // Signals come by a descriptor, so that one poll waits for everything.
@@ -290,6 +329,11 @@ int RunReplicate(const Common& common, const ReplicateArguments& arguments) {
   if ((*session)->ConfiguredDatabases().empty() && !(*session)->lists_databases())
     return fail(
         Invalid("no database: name each in a configuration file (dbs:), or in REPLICA_DATABASES with its path"));
+  MetricsServer metrics;
+  if (const std::string listen = (*session)->config().Get("metrics-listen"); !listen.empty()) {
+    Status status = metrics.Start(listen, session->get());
+    if (!status.ok()) return fail(status);
+  }
   Replicator replicator(session->get());
   const std::string exec = arguments.exec.empty() ? (*session)->config().Get("exec") : arguments.exec;
   return Serve(&replicator, *signals, exec);

@@ -3,8 +3,8 @@
 #include <sys/stat.h>
 #include <yaml-cpp/yaml.h>
 
-#include <array>
 #include <filesystem>
+#include <regex>
 #include <set>
 
 #include "base/fs.h"
@@ -40,6 +40,7 @@ constexpr OtherKey kOtherKeys[] = {
     {"url", kTop | kDatabase | kReplica, OtherKey::kStructure, ""},
     {"bucket", kTop | kReplica, OtherKey::kStructure, ""},
     {"type", kReplica, OtherKey::kStructure, ""},
+    {"addr", kTop, OtherKey::kAlias, "metrics-listen"},
     {"interval", kSnapshotSection, OtherKey::kAlias, "snapshot-interval"},
     {"shutdown-sync-timeout", kTop, OtherKey::kAlias, "shutdown-timeout"},
 
@@ -57,20 +58,31 @@ constexpr OtherKey kOtherKeys[] = {
     {"l0-retention", kTop, OtherKey::kUnneeded, "there are no compaction levels"},
     {"l0-retention-check-interval", kTop, OtherKey::kUnneeded, "there are no compaction levels"},
     {"shutdown-sync-interval", kTop, OtherKey::kUnneeded, "retries at shutdown back off by themselves"},
-    {"part-size", kReplica, OtherKey::kUnneeded, "objects are sent in one PUT"},
-    {"concurrency", kReplica, OtherKey::kUnneeded, "objects are sent in one PUT"},
-    {"sign-payload", kReplica, OtherKey::kUnneeded, "payloads are always signed"},
+    {"part-size", kEverywhere, OtherKey::kUnneeded, "objects are sent in one PUT"},
+    {"concurrency", kEverywhere, OtherKey::kUnneeded, "objects are sent in one PUT"},
+    {"sign-payload", kEverywhere, OtherKey::kUnneeded, "payloads are always signed"},
     {"validation-interval", kEverywhere, OtherKey::kUnneeded,
      "run `replica verify` as often as you like: each segment carries the checksum that proves it"},
-    {"addr", kTop, OtherKey::kUnsupported, "metrics are served by `replica dashboard` (dashboard: listen:)"},
+    {"socket", kTop, OtherKey::kUnneeded, "`replica status` and `replica sync` need no socket"},
+    {"validation", kTop, OtherKey::kUnneeded, "each segment carries the checksum that proves it; see `replica verify`"},
+    {"verify-compaction", kTop, OtherKey::kUnneeded, "there are no compaction levels"},
+    {"max-sync-wal-bytes", kDatabase, OtherKey::kUnneeded, "the WAL is captured whole"},
+    {"meta-dir", kDatabase, OtherKey::kUnneeded, "state lies in <database>-replica beside the database"},
+    {"require-content-md5", kEverywhere, OtherKey::kUnneeded, "payloads are always signed"},
+    {"auto-recover", kEverywhere, OtherKey::kUnneeded, "a gap is always healed, by difference"},
+    {"max-sync-ltx-files", kEverywhere, OtherKey::kUnneeded, "there are no LTX files"},
+    {"heartbeat-url", kTop, OtherKey::kUnsupported, "watch /healthz of `replica dashboard` instead"},
+    {"heartbeat-interval", kTop, OtherKey::kUnsupported, "watch /healthz of `replica dashboard` instead"},
+    {"storage-class", kEverywhere, OtherKey::kUnsupported, "objects get the bucket's default class"},
     {"mcp-addr", kTop, OtherKey::kUnsupported, "there is no MCP server"},
     {"mcp-path", kTop, OtherKey::kUnsupported, "there is no MCP server"},
     {"retention", kEverywhere | kSnapshotSection, OtherKey::kUnsupported,
      "history is kept for ever: nothing is deleted"},
     {"retention-check-interval", kEverywhere, OtherKey::kUnsupported, "history is kept for ever: nothing is deleted"},
 
-    {"age", kReplica, OtherKey::kRefused, "encrypted segments are not supported; the replica would lie there in clear"},
-    {"skip-verify", kReplica, OtherKey::kRefused, "TLS is always verified; give ca-file for a private CA"},
+    {"age", kEverywhere, OtherKey::kRefused,
+     "encrypted segments are not supported; the replica would lie there in clear"},
+    {"skip-verify", kEverywhere, OtherKey::kRefused, "TLS is always verified; give ca-file for a private CA"},
     {"sse-customer-algorithm", kReplica, OtherKey::kRefused, "customer keys are not supported"},
     {"sse-customer-key", kReplica, OtherKey::kRefused, "customer keys are not supported"},
     {"sse-customer-key-path", kReplica, OtherKey::kRefused, "customer keys are not supported"},
@@ -220,6 +232,7 @@ class Reader {
           file_.warnings.push_back(Place(key_node) + ": " + key + " is not supported: " + other->text);
           return Ok();
         case OtherKey::kRefused:
+          if (IsOff(value)) return Ok();
           return Wrong(key_node, key + ": " + other->text);
       }
     }
@@ -229,6 +242,12 @@ class Reader {
                       (setting->scope == SettingScope::kDatabase || level == kTop || level == kDashboardSection);
     if (fits) return TakeSetting(*setting, value, values);
     return Wrong(key_node, "there is no setting \"" + key + "\"" + Hint(key, setting != nullptr));
+  }
+
+  // "skip-verify: false" and the like ask for nothing.
+  static bool IsOff(const YAML::Node& value) {
+    if (value.IsScalar()) return value.Scalar().empty() || value.Scalar() == "false";
+    return value.IsNull() || value.size() == 0;
   }
 
   static std::string Hint(const std::string& key, bool elsewhere) {
@@ -271,7 +290,12 @@ class Reader {
     int replicas = 0;
     Values of_replica;
     auto structure = [&](const std::string& key, const YAML::Node& value) -> Status {
-      if (key == "path") return Needed(key, value, &entry->path, &entry->missing);
+      if (key == "path") {
+        REPLICA_TRY(Needed(key, value, &entry->path, &entry->missing));
+        for (const std::string scheme : {"sqlite://", "sqlite3://"})
+          if (entry->path.rfind(scheme, 0) == 0) entry->path.erase(0, scheme.size());
+        return Ok();
+      }
       if (key == "dir") return Needed(key, value, &entry->folder, &entry->missing);
       if (key == "pattern") return Needed(key, value, &entry->pattern, &entry->missing);
       if (key == "url") return Needed(key, value, &entry->url, &entry->missing);
@@ -313,6 +337,32 @@ class Reader {
     return Ok();
   }
 
+  // Litestream takes bucket, region and endpoint out of providers' host names, as in
+  // s3://app.s3.eu-west-2.scw.cloud/db. What the file gives beside the URL counts more.
+  void TakeHostForm(const YAML::Node& node, std::string* url, Values* values) const {
+    struct Form {
+      const char* pattern;  // 1: bucket, 2: region (where there is one)
+      const char* endpoint;
+      const char* region;
+    };
+    static constexpr Form kForms[] = {
+        {R"(s3://(.+)\.s3\.([^./]+)\.backblazeb2\.com(/.*)?)", "https://s3.$2.backblazeb2.com", "$2"},
+        {R"(s3://(.+)\.([^./]+)\.digitaloceanspaces\.com(/.*)?)", "https://$2.digitaloceanspaces.com", "$2"},
+        {R"(s3://(.+)\.s3\.([^./]+)\.scw\.cloud(/.*)?)", "https://s3.$2.scw.cloud", "$2"},
+        {R"(s3://(.+)\.([^./]+)\.linodeobjects\.com(/.*)?)", "https://$2.linodeobjects.com", "$2"},
+        {R"(s3://(.+)\.s3(\.)filebase\.com(/.*)?)", "https://s3.filebase.com", "us-east-1"},
+        {R"(s3://(.+)\.localhost(:[0-9]+)?(/.*)?)", "http://localhost$2", "us-east-1"},
+    };
+    for (const Form& form : kForms) {
+      std::smatch match;
+      if (!std::regex_match(*url, match, std::regex(form.pattern))) continue;
+      values->try_emplace("endpoint", Value{match.format(form.endpoint), Place(node)});
+      values->try_emplace("region", Value{match.format(form.region), Place(node)});
+      *url = match.format("s3://$1$3");
+      return;
+    }
+  }
+
   Status ReadReplica(const YAML::Node& node, FileEntry* entry, Values* values) {
     std::string type;
     std::string bucket;
@@ -325,6 +375,7 @@ class Reader {
       return Needed(key, v, &url, &entry->missing);
     }));
     if (!url.empty()) {
+      TakeHostForm(node, &url, values);
       if (!bucket.empty() || !path.empty()) return Wrong(node, "give either \"url:\", or \"bucket:\" and \"path:\"");
       if (!type.empty() && url.rfind(type + "://", 0) != 0)
         return Wrong(node, "the type is " + type + ", the url is of another");

@@ -87,6 +87,9 @@ Status ParseBytes(const std::string& text, uint64_t* bytes) {
 
 Status ParseEndpoint(const std::string& text, std::string* out) {
   std::string endpoint = text;
+  // A bare host means HTTPS, as in AWS's SDKs.
+  if (endpoint.find("://") == std::string::npos && endpoint.find_first_of(".:") != std::string::npos)
+    endpoint.insert(0, "https://");
   while (endpoint.size() > 8 && endpoint.back() == '/') endpoint.pop_back();
   const bool http = endpoint.rfind("http://", 0) == 0;
   const size_t host = http ? 7 : 8;

@@ -152,6 +152,7 @@ std::optional<Access::Session> Server::SessionOf(const Request& request) {
 bool Server::MayReadMetrics(const Request& request) {
   const std::string given = request.get_header_value("Authorization");
   if (!options_.metrics_token.empty() && SameSecret(given, "Bearer " + options_.metrics_token)) return true;
+  if (options_.metrics_token.empty() && options_.open_metrics) return true;
   if (options_.metrics_token.empty() && options_.listen.loopback && options_.public_host.empty()) return true;
   return SessionOf(request).has_value();
 }

@@ -29,6 +29,7 @@ struct ServerOptions {
   std::string public_host;    // host[:port] under which a reverse proxy offers it; empty: none does
   bool public_https = false;  // and that with TLS
   std::string metrics_token;  // empty: /metrics answers on loopback, and to who is logged in
+  bool open_metrics = false;  // /metrics answers to all who reach it, unless there is a token
   bool page = true;           // false: /metrics and /healthz only
 };
 

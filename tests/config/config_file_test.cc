@@ -147,6 +147,42 @@ TEST_F(ConfigFileTest, WhatIsWrongIsNamedByLine) {
   EXPECT_NE(Refusal("dashboard:\n  port: 80\n").find("2: there is no setting \"port\""), std::string::npos);
 }
 
+TEST_F(ConfigFileTest, HostFormsOfProviders) {
+  struct Case {
+    const char* url;
+    const char* bucket_url;
+    const char* endpoint;
+    const char* region;
+  };
+  for (const Case& c :
+       {Case{"s3://app.s3.eu-west-2.scw.cloud/db", "s3://app/db", "https://s3.eu-west-2.scw.cloud", "eu-west-2"},
+        Case{"s3://my.app.fra1.digitaloceanspaces.com/x/y", "s3://my.app/x/y", "https://fra1.digitaloceanspaces.com",
+             "fra1"},
+        Case{"s3://app.localhost:9000/db", "s3://app/db", "http://localhost:9000", "us-east-1"},
+        Case{"s3://app.s3.filebase.com/db", "s3://app/db", "https://s3.filebase.com", "us-east-1"}}) {
+    auto config = Read("dbs:\n  - path: sqlite:///a.db\n    replica:\n      url: " + std::string(c.url) + "\n");
+    ASSERT_TRUE(config.ok()) << config.status().message();
+    EXPECT_EQ(config->rules[0].UrlOf("/a.db"), c.bucket_url);
+    EXPECT_EQ(config->rules[0].options.s3.endpoint, c.endpoint);
+    EXPECT_EQ(config->rules[0].options.s3.region, c.region);
+    EXPECT_EQ(config->rules[0].path, "/a.db");
+  }
+}
+
+TEST_F(ConfigFileTest, WhatIsSwitchedOffIsNotRefused) {
+  auto config = Read(
+      "addr: 127.0.0.1:9090\nsocket:\n  enabled: false\nvalidation:\n  interval: 1h\ndbs:\n  - path: /a.db\n    "
+      "replica:\n"
+      "      url: file:///b/a\n      skip-verify: false\n      age:\n        identities: []\n      sse-kms-key-id:\n");
+  // An age section with empty lists asks for nothing, but is not told apart from one with keys: it is refused.
+  EXPECT_EQ(config.status().code(), Code::kInvalidArgument);
+  config = Read(
+      "addr: 127.0.0.1:9090\nsocket:\n  enabled: false\nvalidation:\n  interval: 1h\ndbs:\n  - path: /a.db\n"
+      "    replica:\n      url: file:///b/a\n      skip-verify: false\n      sse-kms-key-id:\n");
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->Get("metrics-listen"), "127.0.0.1:9090");
+}
+
 TEST_F(ConfigFileTest, DollarsAndSections) {
   auto config = Read(
       "url: file:///b\nsnapshot:\n  interval: 6h\nprefix: a$$b\ndashboard:\n  listen: 127.0.0.1:9\nrestore: auto\n");

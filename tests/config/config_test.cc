@@ -69,7 +69,7 @@ TEST(Config, WrongValuesAreNamed) {
   EXPECT_NE(Read({{"REPLICA_SYNC_INTERVAL", "fast"}}).status().message().find("REPLICA_SYNC_INTERVAL"),
             std::string::npos);
   EXPECT_NE(Read({{"REPLICA_URL", "ftp://x"}}).status().message().find("ftp://x"), std::string::npos);
-  EXPECT_NE(Read({{"REPLICA_ENDPOINT", "s3.example.com"}}).status().message().find("REPLICA_ENDPOINT"),
+  EXPECT_NE(Read({{"REPLICA_ENDPOINT", "ftp://s3.example.com"}}).status().message().find("REPLICA_ENDPOINT"),
             std::string::npos);
   EXPECT_FALSE(Read({{"REPLICA_SPOOL_LIMIT", "-5"}}).ok());
   EXPECT_FALSE(Read({{"REPLICA_REQUIRED", "perhaps"}}).ok());

@@ -187,6 +187,29 @@ class UploaderTest(harness.TestCase):
                 said.append(notify.recv(4096).decode())
             self.assertEqual(uploader.wait(30), 0)
 
+    def test_replicate_serves_metrics(self):
+        import http.client
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        sqlite3.connect(self.path("a.db")).close()
+        uploader = self.replicate(environment=self.environment(REPLICA_METRICS_LISTEN="127.0.0.1:%d" % port))
+        def get(path):
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode()
+            except ConnectionRefusedError:
+                return 0, ""
+        self.wait_for(lambda: 'libreplica_state{database="%s",state="streaming"} 1' % self.path("a.db") in get("/metrics")[1])
+        self.assertEqual(get("/healthz")[0], 200)
+        self.assertEqual(get("/")[0], 404, "no dashboard here")
+        self.assertEqual(get("/api/databases")[0], 404)
+        self.replica("replicate", environment=self.environment(REPLICA_METRICS_LISTEN="127.0.0.1:%d" % port), code=2)
+        uploader.terminate()
+        self.assertEqual(uploader.wait(30), 0)
+
     def test_exec_ends_with_its_command_after_a_flush(self):
         script = self.path("app.py")
         with open(script, "w") as file:
