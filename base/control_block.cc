@@ -17,7 +17,7 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kMagic = 0x3330305254434c52;  // "RLCTR003"; changes with the struct
+constexpr uint64_t kMagic = 0x3430305254434c52;  // "RLCTR004"; changes with the struct
 
 uint64_t BootHash() {
   // procfs files say they are empty: read a few bytes instead.

@@ -56,6 +56,11 @@ struct ControlBlock {
   std::atomic<uint32_t> begin_changes;       // iChange at the commit
   std::atomic<uint64_t> begin_position;      // packed position of the commit
 
+  // The last close that deleted the WAL: written by whoever made it, who had the whole file locked. closed_gate is
+  // cleared first and stored last.
+  std::atomic<uint64_t> closed_gate;   // gate_position then; 0: not known, or being written
+  std::atomic<uint64_t> closed_stamp;  // hash of the database file's stamp as it was left
+
   // --- what the tap reads: written by the leader.
   alignas(64) std::atomic<uint32_t> active;  // 1: a position is known, so the restart gate must let no frame die
   std::atomic<uint64_t> durable;             // packed: frames up to here are in the journal, the spool or the replica
@@ -75,6 +80,7 @@ struct ControlBlock {
   std::atomic<uint32_t> waiters;               // threads in a wait on ack_word (a hint: a killed one stays counted)
   std::atomic<uint32_t> state;                 // ReplicaState
   std::atomic<int32_t> leader_pid;             // 0: none
+  std::atomic<uint32_t> leader_dedicated;      // 1: uploading is what the leader's process is for
   std::atomic<uint64_t> captured_checksum;     // of the database at captured_txid; stored before it
   std::atomic<uint64_t> captured_txid;
   std::atomic<uint32_t> captured_changes;  // iChange at it: committed_changes minus this are not captured yet

@@ -19,8 +19,8 @@ constexpr char kUrlNames[] = "REPLICA_URL, or REPLICA_BUCKET (or LITESTREAM_REPL
 constexpr char kKeyNames[] = "REPLICA_ACCESS_KEY_ID (or LITESTREAM_ACCESS_KEY_ID, AWS_ACCESS_KEY_ID)";
 constexpr char kSecretNames[] = "REPLICA_SECRET_ACCESS_KEY (or LITESTREAM_SECRET_ACCESS_KEY, AWS_SECRET_ACCESS_KEY)";
 
-// Not in the table of settings: where the table's values come from.
-constexpr const char* kOtherVariables[] = {"REPLICA_CONFIG", "LITESTREAM_CONFIG"};
+// Not in the table of settings: where its values come from; what the rake tasks of docs/rails.md call.
+constexpr const char* kOtherVariables[] = {"REPLICA_CONFIG", "LITESTREAM_CONFIG", "REPLICA_COMMAND"};
 
 void AddOnce(std::vector<std::string>* list, const std::string& text) {
   if (std::find(list->begin(), list->end(), text) == list->end()) list->push_back(text);
@@ -67,10 +67,11 @@ std::string BaseUrl(const Values& values) {
   return bucket.empty() ? "" : "s3://" + bucket + (prefix.empty() ? "" : "/" + prefix);
 }
 
-// Completes a rule whose place, URL and values are set: parses them and notes what is missing.
-Status Finish(DatabaseRule* rule) {
+// Completes a rule whose place, URL and values are set: parses them and notes what is missing. `in_folder`: the replica
+// is a folder although its URL is not known.
+Status Finish(DatabaseRule* rule, bool in_folder) {
   REPLICA_TRY(ApplyValues(rule->values, &rule->options));
-  bool s3 = true;
+  bool s3 = !in_folder;
   if (!rule->url.empty()) {
     while (rule->url.size() > 1 && rule->url.back() == '/') rule->url.pop_back();
     auto url = ParseUrl(rule->url);
@@ -90,7 +91,7 @@ Status AddEnvironmentRules(const std::string& url, Config* config) {
   rule.values = config->values;
   const auto given = config->values.find(config->values.count("url") != 0 ? "url" : "bucket");
   rule.place = given == config->values.end() ? "" : given->second.source;
-  REPLICA_TRY(Finish(&rule));
+  REPLICA_TRY(Finish(&rule, false));
   for (const std::string& name : rule.missing) AddOnce(&config->missing, name);
   const std::string list = config->Get("databases", "*");
   for (size_t at = 0; at < list.size();) {
@@ -126,7 +127,7 @@ Status AddFileRules(const ConfigFile& file, const std::string& base, Config* con
     // Without a replica of its own it lies below the common one.
     if (rule.url.empty() && !base.empty() && entry.missing.empty())
       rule.url = base + (rule.path.empty() ? "" : "/" + BaseName(rule.path));
-    REPLICA_TRY(Finish(&rule));
+    REPLICA_TRY(Finish(&rule, entry.in_folder));
     for (const std::string& name : rule.missing) AddOnce(&config->missing, name);
     for (const DatabaseRule& other : config->rules)
       if (!rule.path.empty() && other.path == rule.path)

@@ -393,6 +393,7 @@ class Reader {
                    "type: \"" + type + "\" is not supported; there are s3 (also other stores that speak it) and file");
     }
     if (!url.empty()) entry->url = url;
+    entry->in_folder = type == "file";
     return Ok();
   }
 

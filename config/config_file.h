@@ -17,7 +17,8 @@ struct FileEntry {
   std::string folder;  // … or of a folder, with
   std::string pattern;
   bool recursive = false;
-  std::string url;  // of its own replica; may be empty
+  std::string url;         // of its own replica; may be empty
+  bool in_folder = false;  // its replica is a folder, whose path may be missing
   Values values;
   std::vector<std::string> missing;  // variables without a value, where nothing goes without
 };

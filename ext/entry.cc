@@ -36,6 +36,11 @@ int Init(sqlite3* db, char** error) {
     return Refuse(error, "libreplica needs an SQLite built with SQLITE_THREADSAFE=1 or 2; this one was built with 0");
   replica::Status status = replica::Hub::Get().Load();
   if (!status.ok()) return Refuse(error, "libreplica: " + status.message());
+  static std::once_flag warned;
+  std::call_once(warned, [] {
+    for (const std::string& warning : replica::Hub::Get().config().warnings)
+      sqlite3_log(SQLITE_WARNING, "libreplica: %s", warning.c_str());
+  });
   const char* name = sqlite3_db_filename(db, "main");
   if (name != nullptr && *name != 0) {
     status = replica::Hub::Get().BeforeAdoption(name, name);

@@ -53,7 +53,6 @@ Status Hub::Load(Config config, bool dedicated) {
     MutexLock lock(mutex_);
     if (loaded_) return Ok();
     if (config.required && !config.missing.empty()) return {Code::kInvalidArgument, MissingMessage(config)};
-    for (const std::string& warning : config.warnings) sqlite3_log(SQLITE_WARNING, "libreplica: %s", warning.c_str());
     config_ = std::move(config);
     dedicated_ = dedicated;
     restores_ = config_.options.restore_missing;

@@ -162,9 +162,14 @@ bool Service::AwaitLeadership(const std::string& path, bool* waited) {
     if (i == 0) SetBlocked();
     std::this_thread::sleep_for(std::chrono::microseconds(kHandoverLook));
   }
-  if (!TryLock(fd, LockByte::kLeader) && !wait(LockByte::kLeader)) return false;
-  handover_ = c->handover.load(std::memory_order_seq_cst);
-  return true;
+  for (int i = 0;; i++) {
+    if (!TryLock(fd, LockByte::kLeader) && !wait(LockByte::kLeader)) return false;
+    handover_ = c->handover.load(std::memory_order_seq_cst);
+    if (i == kHandoverLooks || !IsLocked(fd, LockByte::kDedicated)) return true;
+    Unlock(fd, LockByte::kLeader);
+    *waited = true;
+    std::this_thread::sleep_for(std::chrono::microseconds(2 * kHandoverLook));
+  }
 }
 
 Status Service::Lead() {
@@ -172,6 +177,9 @@ Status Service::Lead() {
   Engine::Place place;
   place.database = database_->path();
   place.folder = database_->folder();
+  // With the source's connection open nobody closes last any more. A file that still is as a close left it has not been
+  // checkpointed since, so the WAL that is there is the first since.
+  place.closed_gate = database_->ClosedGate(StampOf(database_->path()));
   bool wanted = false;
   {
     MutexLock lock(mutex_);

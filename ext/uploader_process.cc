@@ -15,6 +15,7 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 
+#include "base/byte_lock.h"
 #include "base/clock.h"
 #include "base/worker.h"
 #include "ext/replica.h"
@@ -28,7 +29,13 @@ namespace {
 
 constexpr int64_t kFirstPause = 100000;      // µs before a uploader that died is started again
 constexpr int64_t kLongestPause = 30000000;  // µs
+constexpr int64_t kLookAgain = 1000000;      // µs between looks whether another's uploader is still there
 constexpr int64_t kLivedWell = 10000000;     // µs: one that lived as long begins with the first pause again
+
+bool IsDedicatedElsewhere(const std::string& database) {
+  auto fd = OpenFile(LockPath(Database::FolderOf(database)), O_RDWR);
+  return fd.ok() && IsLocked(fd->get(), LockByte::kDedicated);
+}
 
 std::string FindCommand(const std::string& given) {
   if (!given.empty()) return given;
@@ -36,7 +43,7 @@ std::string FindCommand(const std::string& given) {
   if (::dladdr(reinterpret_cast<void*>(&replica_version_string), &info) != 0 && info.dli_fname != nullptr) {
     const std::string folder = ParentFolder(info.dli_fname);
     // Beside the library (a build, a Python or npm package), or where an installation has its programs.
-    for (const char* place : {"/replica", "/../bin/replica", "/../../bin/replica"})
+    for (const char* place : {"/replica", "/../bin/replica", "/../../bin/replica", "/../../../bin/replica"})
       if (::access((folder + place).c_str(), X_OK) == 0) return folder + place;
   }
   return "replica";
@@ -166,6 +173,8 @@ void UploaderProcess::Run() {
       wanted = !databases_.empty();
       if (wanted) any = databases_.begin()->first;
     }
+    // Another process's uploader, or one that a person runs, does the work: be ready for when it ends.
+    if (socket < 0 && wanted && now >= start_at && IsDedicatedElsewhere(any)) start_at = now + kLookAgain;
     if (socket < 0 && wanted && now >= start_at) {
       const EventLog events(Database::FolderOf(any), SystemClock());
       if (started != 0) {

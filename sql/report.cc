@@ -212,9 +212,7 @@ ordered_json StatusReport(const std::string& path) {
                 {"bytes", spool},
                 {"seconds", since == 0 || now < since ? 0.0 : static_cast<double>(now - since) / 1e6}};
   out["leader_pid"] = led && c->leader_pid.load() != 0 ? ordered_json(c->leader_pid.load()) : ordered_json();
-  out["uploader"] = !led                                                     ? ordered_json()
-                    : IsByteLocked(database->folder(), LockByte::kDedicated) ? "process"
-                                                                             : "thread";
+  out["uploader"] = !led ? ordered_json() : c->leader_dedicated.load() != 0 ? "process" : "thread";
   out["last_acknowledged"] = time_or_null(c->acknowledged_time.load());
   const int64_t error_since = c->error_since.load();
   out["last_error"] = error_since == 0 ? ordered_json() : ordered_json(LoadText(c->last_error));

@@ -41,6 +41,7 @@ void Engine::Stop(int64_t flush_micros) {
 }
 
 void Engine::Run() {
+  control_->leader_dedicated.store(place_.yields ? 0 : 1);
   control_->leader_pid.store(::getpid());
   handover_seen_ = place_.handover;
   StoreText(&control_->url, store_->url());

@@ -48,6 +48,7 @@ class Engine {
     std::string folder;         // its replica folder
     FileStamp opened;           // the database file when this process first opened it
     uint32_t opened_gates = 0;  // ControlBlock::gates then
+    uint64_t closed_gate = 0;   // where the WAL ended before the file was closed as this process found it; 0: unknown
     uint32_t handover = 0;      // ControlBlock::handover when the leadership came
     bool yields = false;        // to a dedicated uploader that raises ControlBlock::handover
   };

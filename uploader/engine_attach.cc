@@ -16,7 +16,6 @@ constexpr uint64_t kLeastSpool = 256ULL << 20;  // bytes
 
 Status Engine::Attach() {
   source_->LetGo();  // what follows may wait for the network
-  control_->active.store(0);
   queue_.clear();
   attach_++;
   log_in_flight_ = false;
@@ -30,6 +29,7 @@ Status Engine::Attach() {
   const bool known = loaded.has_value() && loaded->url == store_->url();
   if (loaded) state_ = *loaded;
   if (known && state_.fenced && !options_.takeover) {
+    control_->active.store(0);
     fenced_ = attached_ = true;
     PublishPosition();
     SetError(Status(
@@ -42,12 +42,14 @@ Status Engine::Attach() {
   const bool same_folder = known && state_.folder_identity == state_file_.FolderIdentity();
   if (known && same_folder && table_valid && !state_.restored && !state_.fenced && !state_.partial &&
       state_.page_size == source_->page_size()) {
+    // `active` stays what it is: frames that a gate meets meanwhile go to the journal that this leader will read.
     Status status = LoadSpool();
     if (status.ok()) return AttachLocal();
     events_.Add("resync", "the spool is not what it was: " + status.message());
     queue_.clear();
     table_valid = false;
   }
+  control_->active.store(0);
   if (!same_folder) state_.writer = RandomNumber();
   return AttachReplica(known, table_valid && !state_.partial);
 }
@@ -56,6 +58,7 @@ Status Engine::Attach() {
 Status Engine::AttachLocal() {
   const bool unchanged = state_.stamp != FileStamp{} && state_.stamp == place_.opened;
   source_->SetPosition(state_.wal, unchanged);
+  source_->SetClosedGate(place_.closed_gate);
   bool reachable = unchanged;
   if (!unchanged) {
     REPLICA_ASSIGN(reachable, source_->Reachable());

@@ -17,6 +17,8 @@ class Source {
 
   // Where capture goes on. `fresh` means: at the start of the WAL that is there now, whatever its salts (the database
   // file is known to be unchanged since the position).
+  // The WAL that is there now is the first since the file was closed at this packed position; 0: nothing is known.
+  virtual void SetClosedGate(uint64_t /*gate*/) {}
   virtual void SetPosition(const WalPosition& position, bool fresh) = 0;
   // True when every commit after the position can still be read, in order: the position lies in the live WAL (its frame
   // carries the position's checksum), or the journal goes on from it.

@@ -31,6 +31,10 @@ uint64_t InodeOf(const std::string& path) {
   return ::stat(path.c_str(), &st) == 0 ? st.st_ino : 0;
 }
 
+uint64_t HashOf(const FileStamp& stamp) {
+  return Hash64(std::string_view(reinterpret_cast<const char*>(&stamp), sizeof stamp));
+}
+
 }  // namespace
 
 uint64_t IndexLife(const std::string& database_path) {
@@ -177,6 +181,27 @@ void Database::PassGate(const volatile void* region0) noexcept {
   c->gate_changes.store(header.changes, std::memory_order_release);
   c->gate_life.store(life, std::memory_order_release);
   c->gate_position.store(end, std::memory_order_release);
+}
+
+uint64_t Database::GateJustPassed() const {
+  uint32_t changes = 0;
+  return LastGate(IndexLife(path_), &changes);
+}
+
+void Database::NoteClosed(uint64_t gate) noexcept {
+  ControlBlock* c = control_;
+  c->closed_gate.store(0, std::memory_order_seq_cst);
+  auto wal = FileSize(wal_path());
+  if (gate == 0 || (wal.ok() && *wal != 0)) return;
+  c->closed_stamp.store(HashOf(StampOf(path_)), std::memory_order_seq_cst);
+  c->closed_gate.store(gate, std::memory_order_seq_cst);
+}
+
+uint64_t Database::ClosedGate(const FileStamp& now) const {
+  const uint64_t gate = control_->closed_gate.load(std::memory_order_seq_cst);
+  const uint64_t stamp = control_->closed_stamp.load(std::memory_order_seq_cst);
+  if (now == FileStamp{} || control_->closed_gate.load(std::memory_order_seq_cst) != gate) return 0;
+  return stamp == HashOf(now) ? gate : 0;
 }
 
 void Database::AddUser() {

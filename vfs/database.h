@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "base/status.h"
 #include "base/thread_annotations.h"
+#include "uploader/state.h"
 #include "vfs/wal_format.h"
 
 namespace replica {
@@ -104,6 +105,14 @@ class Database {
   // replica. A bounded local copy at most; never waits for the network. When it cannot (disk full, bound reached), it
   // raises `overflow` and lets the application go on: the leader heals by difference.
   void PassGate(const volatile void* region0) noexcept EXCLUDES(gate_);
+
+  // The last connection has checkpointed and deleted the WAL, and still has the whole file locked: notes how it leaves
+  // the file, so that whoever opens it next can tell that the next WAL follows `gate`, the last one (GateJustPassed).
+  void NoteClosed(uint64_t gate) noexcept;
+  // Right after PassGate: where the WAL ended; 0 when that is not known.
+  uint64_t GateJustPassed() const;
+  // Where the WAL ended before a file of this stamp was closed; 0 when that is not known.
+  uint64_t ClosedGate(const FileStamp& now) const;
 
   // --- for the leader
 

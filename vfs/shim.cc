@@ -34,6 +34,8 @@ struct AdoptedFile {
   // Used by the thread that uses the connection (SQLite serialises these).
   const volatile void* region0 = nullptr;  // of the wal-index, once it is mapped
   bool wal_seen = false;
+  bool closing = false;       // the whole file is locked for the last close
+  uint64_t closing_gate = 0;  // where the WAL ended then
   int read_mark = -1;
 };
 
@@ -115,8 +117,21 @@ int FileLock(sqlite3_file* f, int level) {
   if (rc == SQLITE_OK && level == SQLITE_LOCK_EXCLUSIVE && a->region0 != nullptr) {
     Database* database = a->bound.load(std::memory_order_acquire);
     if (database != nullptr) database->PassGate(a->region0);
+    // While the wal-index is still there to tell.
+    a->closing_gate = database == nullptr ? 0 : database->GateJustPassed();
+    a->closing = true;
   }
   return rc;
+}
+
+int FileUnlock(sqlite3_file* f, int level) {
+  AdoptedFile* a = Find(f);
+  if (a->closing) {
+    a->closing = false;
+    Database* database = a->bound.load(std::memory_order_acquire);
+    if (database != nullptr) database->NoteClosed(a->closing_gate);
+  }
+  return a->lower->xUnlock(f, level);
 }
 
 int RefusePragma(char** arguments, const std::string& path, const char* why) {
@@ -221,7 +236,7 @@ void Adopt(sqlite3_file* f, std::string path, const char* name, bool own) {
   m.xSync = lower.xSync;
   m.xFileSize = lower.xFileSize;
   m.xLock = FileLock;
-  m.xUnlock = lower.xUnlock;
+  m.xUnlock = FileUnlock;
   m.xCheckReservedLock = lower.xCheckReservedLock;
   m.xFileControl = FileControl;
   m.xSectorSize = lower.xSectorSize;

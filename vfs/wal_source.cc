@@ -70,6 +70,8 @@ WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& 
   if (anchored_ && (fresh_ || at.frame == 0)) return {true, anchor_changes_, 0, 0};
   if (begin.gate != 0 && begin.gate == PackPosition(at.salts, at.frame))
     return {true, begin.gate_changes, begin.frame, begin.changes};
+  // The first WAL since the last close, in a life of the wal-index of its own: SQLite has counted from 0.
+  if (closed_gate_ != 0 && closed_gate_ == PackPosition(at.salts, at.frame)) return {true, 0, 0, 0};
   Succession by_guard;
   by_guard.proven = guard_ != nullptr && guard_->Follows(at, salts, &by_guard.start);
   return by_guard;
@@ -89,6 +91,7 @@ Result<bool> WalSource::Reachable() {
     return BelongsTo(frame, position_.salts) && frame.checksum[0] == position_.checksum[0] &&
            frame.checksum[1] == position_.checksum[1];
   }
+  if (closed_gate_ != 0 && closed_gate_ == packed) return true;  // and counted when it is read
   const Database::WalBegin begin = database_->BeginOf(header.wal_salts(), life_);
   if (begin.gate == packed)
     return header.max_frame != 0 ? header.max_frame >= begin.frame : header.changes == begin.gate_changes;

@@ -27,6 +27,8 @@ class WalSource : public Source {
   WalSource(const WalSource&) = delete;
   WalSource& operator=(const WalSource&) = delete;
 
+  // The WAL that is there now is the first since the file was closed at this packed position; 0: nothing is known.
+  void SetClosedGate(uint64_t gate) { closed_gate_ = gate; }
   void SetPosition(const WalPosition& position, bool fresh) override;
   Result<bool> Reachable() override;
   uint64_t Backlog() override;
@@ -92,6 +94,7 @@ class WalSource : public Source {
   WalSalts new_frames_salts_{};  // the WAL that both are of
   // Commits since the WAL of position_ began, against SQLite's own count: proof that no foreign commit was lost at the
   // restart. Checked once a WAL.
+  uint64_t closed_gate_ = 0;     // SetClosedGate
   uint64_t life_ = 0;            // IndexLife, the same for as long as the connection is open
   bool anchored_ = false;        // the position is the start of whatever WAL comes next,
   uint32_t anchor_changes_ = 0;  // as long as SQLite has counted no commit beyond these

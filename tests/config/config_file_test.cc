@@ -183,6 +183,13 @@ TEST_F(ConfigFileTest, WhatIsSwitchedOffIsNotRefused) {
   EXPECT_EQ(config->Get("metrics-listen"), "127.0.0.1:9090");
 }
 
+TEST_F(ConfigFileTest, AFolderWantsNoKeys) {
+  auto config = Read("dbs:\n  - path: /a.db\n    replica:\n      type: file\n      path: ${NO_SUCH}\n");
+  ASSERT_TRUE(config.ok());
+  ASSERT_EQ(config->missing.size(), 1U) << All(config->missing);
+  EXPECT_NE(config->missing[0].find("NO_SUCH"), std::string::npos);
+}
+
 TEST_F(ConfigFileTest, DollarsAndSections) {
   auto config = Read(
       "url: file:///b\nsnapshot:\n  interval: 6h\nprefix: a$$b\ndashboard:\n  listen: 127.0.0.1:9\nrestore: auto\n");

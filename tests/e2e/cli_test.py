@@ -50,6 +50,8 @@ class CommandTest(harness.TestCase):
         self.assertEqual([(os.path.basename(d["database"]), d["exists"], d["replica"]) for d in listed],
                          [("a.db", True, self.url()), ("none.db", False, self.url("other"))])
         self.assertIn("no such file", self.replica("databases"))
+        # A warning once crashed every command but config: SQLite's log was called before SQLite was known.
+        self.replica("databases", environment=clean_environment(REPLICA_FOO="1"))
         status = json.loads(self.replica("--json", "status", "a.db"))["databases"][0]
         self.assertEqual(status["txid"]["acknowledged"], txid)
         self.assertIsNone(status["problem"])

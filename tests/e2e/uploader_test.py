@@ -286,6 +286,19 @@ class UploaderTest(harness.TestCase):
         kinds = self.assert_equal_to_replica(10)
         self.assertIn("error", kinds)
 
+    def test_regression_an_exit_during_a_handover_costs_no_resync(self):
+        """The last close deleted the WAL while the dedicated process took over: it could not tell what had become of it."""
+        rows = 0
+        environment = self.environment(REPLICA_UPLOADER="process")
+        for milliseconds in list(range(0, 48, 4)) * 2:
+            application = Application(self, self.path("a.db"), environment)
+            application.commit(3)
+            time.sleep(milliseconds / 1000)
+            application.commit(3)
+            rows += 6
+            self.assertEqual(application.close(), "closed")
+        self.assert_equal_to_replica(rows)
+
     def test_two_applications_share_one_uploader(self):
         environment = self.environment(REPLICA_UPLOADER="process")
         first = Application(self, self.path("a.db"), environment)
