@@ -9,7 +9,7 @@ scripts/install-packages.sh package
 umask 022
 library=lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)
 cmake -S . -B "$folder/build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_INSTALL_PREFIX=/usr -DREPLICA_TESTS=OFF \
-  -DCMAKE_INSTALL_LIBDIR="$library" -DREPLICA_EXTENSION_DIR="$library/sqlite3" ${CMAKE_ARGUMENTS:-} >/dev/null
+  -DCMAKE_INSTALL_LIBDIR="$library" -DREPLICA_EXTENSION_DIR="$library/sqlite3" >/dev/null
 cmake --build "$folder/build" --parallel "$(nproc)"
 (cd "$folder/build" && cpack -G DEB -B "$folder/packages" >/dev/null)
 rm -rf "$folder/packages/_CPack_Packages"

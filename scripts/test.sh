@@ -10,4 +10,11 @@ preset=${1:-release}
 scripts/install-packages.sh test
 cmake --preset "$preset" -DREPLICA_TESTS=ON
 cmake --build --preset "$preset" --parallel "$(nproc)"
+build=build
+[ "$preset" = release ] || build=build-$preset
+if [[ "$preset" != *san ]]; then
+  # For the browser test and the Node example; kept in the build folder.
+  scripts/install-node-modules.sh tests/browser "$build"
+  scripts/install-node-example.sh "$build/node/example"
+fi
 exec ctest --preset "$preset" --timeout 1200
