@@ -27,11 +27,11 @@ assert db.execute("SELECT replica_sync()").fetchone()[0] == 1
 with db: db.execute("INSERT INTO t VALUES(7)")
 assert db.execute("SELECT replica_sync()").fetchone()[0] == 2
 assert db.execute("SELECT replica_version()").fetchone()[0] == libreplica.__version__
-try: db.load_extension(libreplica.loadable_path())
-except sqlite3.OperationalError as error: assert "not authorized" in str(error), error
-else: raise SystemExit("loading is still enabled")
 own = sqlite3.connect(":memory:")
 libreplica.load(own)
+try: own.load_extension(libreplica.loadable_path())
+except sqlite3.OperationalError as error: assert "not authorized" in str(error), error
+else: raise SystemExit("loading is still enabled")
 assert own.execute("SELECT replica_version()").fetchone()[0] == libreplica.__version__
 """
 
