@@ -73,8 +73,8 @@ Result<std::unique_ptr<OpenDatabase>> EnsureUploader(const std::string& path);
 // and is another.
 Status ActAsOwner(const std::string& path);
 
-// Why a database needs attention, or empty. `status` is replica_status's of it; a lag above `max_lag` seconds counts (0:
-// none does).
+// Why a database needs attention, or empty. `status` is replica_status's of it; a lag above `max_lag` seconds counts
+// (0: none does).
 std::string Problem(const std::string& path, const nlohmann::ordered_json& status, double max_lag);
 
 }  // namespace replica

@@ -6,4 +6,4 @@ scripts/install-packages.sh lint
 git ls-files '*.cc' '*.h' '*.c' | xargs clang-format --dry-run -Werror
 cmake --preset clang
 cmake --build --preset clang --parallel "$(nproc)"
-run-clang-tidy -p build-clang -quiet "$PWD/(base|vfs|uploader|ext|sql|bench)/.*\.cc$" 2>/dev/null
+run-clang-tidy -p build-clang -quiet "$PWD/(base|bench|cli|config|ext|sql|uploader|vfs)/.*\.cc$" 2>/dev/null
