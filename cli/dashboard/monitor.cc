@@ -61,16 +61,17 @@ ordered_json HistoryAsJson(const Store& store, const History& history) {
   uint64_t last_txid = 0;
   for (const HistoryEntry& e : history.entries) {
     segments.push_back(HistoryReport(store, e));
-    if (first == 0 || e.first_time < first) {
-      first = e.first_time;
-      first_txid = e.min_txid;
+    // What the log holds of the time before the first snapshot is not restorable.
+    if (e.snapshot && (first == 0 || e.last_time < first)) {
+      first = e.last_time;
+      first_txid = e.max_txid;
     }
     if (e.last_time >= last) {
       last = e.last_time;
       last_txid = e.max_txid;
     }
   }
-  const bool none = history.entries.empty();
+  const bool none = first == 0;
   return {{"first_time", none ? ordered_json() : ordered_json(FormatTime(first))},
           {"last_time", none ? ordered_json() : ordered_json(FormatTime(last))},
           {"first_txid", first_txid},

@@ -149,6 +149,16 @@ std::optional<Access::Session> Server::SessionOf(const Request& request) {
   return token.empty() ? std::nullopt : access_->Find(token);
 }
 
+std::string Server::AddressOf(const Request& request) const {
+  const std::string forwarded = request.get_header_value("X-Forwarded-For");
+  if (options_.public_host.empty() || !options_.listen.loopback || forwarded.empty()) return request.remote_addr;
+  // The last one is the proxy's own word; those before it are the client's.
+  const size_t comma = forwarded.rfind(',');
+  std::string last = comma == std::string::npos ? forwarded : forwarded.substr(comma + 1);
+  last.erase(0, last.find_first_not_of(' '));
+  return last.substr(0, 64);
+}
+
 bool Server::MayReadMetrics(const Request& request) {
   const std::string given = request.get_header_value("Authorization");
   if (!options_.metrics_token.empty() && SameSecret(given, "Bearer " + options_.metrics_token)) return true;
@@ -256,7 +266,7 @@ void Server::GetHealth(const Request& request, Response& response) {
 void Server::PostLogin(const Request& request, Response& response) {
   const ordered_json body = ordered_json::parse(request.body, nullptr, false);
   if (!body.is_object()) return Refuse(response, 400, "give user and password");
-  const auto answer = access_->Login(TextOf(body, "user"), TextOf(body, "password"), request.remote_addr);
+  const auto answer = access_->Login(TextOf(body, "user"), TextOf(body, "password"), AddressOf(request));
   if (answer.retry_after > 0) {
     response.set_header("Retry-After", std::to_string(answer.retry_after));
     return Answer(response, 429,

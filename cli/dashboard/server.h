@@ -66,6 +66,8 @@ class Server {
   bool SameOrigin(const Request& request) const;
   bool SecureCookies() const { return tls() || options_.public_https; }
   std::optional<Access::Session> SessionOf(const Request& request);
+  // Who is asking: behind a reverse proxy on this machine, whom that says it is.
+  std::string AddressOf(const Request& request) const;
   bool MayReadMetrics(const Request& request);
 
   void GetMetrics(const Request& request, Response& response);

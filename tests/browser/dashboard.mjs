@@ -109,7 +109,7 @@ try {
   });
 
   await step('restore to a TXID', async () => {
-    await id('restore-target').fill('2');
+    await id('restore-target').fill('30');
     await id('restore-file').fill('second.db');
     await id('restore-start').click();
     await id('restore-confirm').click();

@@ -159,6 +159,22 @@ class DashboardTest(harness.TestCase):
         self.assertGreater(int(headers["Retry-After"]), 0)
         self.assertIn("retry_after", text)
 
+    def test_behind_a_proxy(self):
+        """One client's guesses do not lock out another's; cookies are Secure; the public name is accepted."""
+        _, started, client = self.start(environment=self.environment(
+            REPLICA_DASHBOARD_PUBLIC_URL="https://admin.example.com"))
+        def login(password, forwarded):
+            return client.request("POST", "/api/login", {"user": "admin", "password": password},
+                                  {"Host": "admin.example.com", "Origin": "https://admin.example.com",
+                                   "X-Forwarded-For": forwarded})
+        for i in range(7):
+            login("guess", "10.0.0.%d, 203.0.113.9" % i)
+        self.assertEqual(login(started["password"], "203.0.113.9")[0], 429, "what the client claims does not count")
+        status, _, headers = login(started["password"], "198.51.100.7")
+        self.assertEqual(status, 200)
+        self.assertIn("__Host-replica=", headers["Set-Cookie"])
+        self.assertEqual(client.request("GET", "/metrics", None, {"Host": "admin.example.com"})[0], 401)
+
     def test_every_answer_carries_the_policies(self):
         _, _, client = self.start()
         for path in ("/", "/app.js", "/healthz", "/api/databases", "/nothing"):
