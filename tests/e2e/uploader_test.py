@@ -249,7 +249,7 @@ class UploaderTest(harness.TestCase):
             self.assertEqual(file.read().split("\0")[1:3], ["replicate", "--supervised"])
         application.commit(300)
         self.assertEqual(application.close(), "closed")
-        self.assertFalse(alive(pid), "it ended with the application")
+        self.wait_for(lambda: not alive(pid), 5)
         self.assertFalse(os.path.exists(self.path("a.db-wal")), "the last close checkpointed")
         self.assert_equal_to_replica(301)
 
