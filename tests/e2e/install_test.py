@@ -58,7 +58,7 @@ class Install(harness.TestCase):
 
     def test_static_library(self):
         archive = os.path.join(self.pkg_config("--variable=libdir")[0], "libreplica.a")
-        libraries = ["-lsqlite3", "-lcurl", "-lcrypto", "-lzstd", "-lpugixml", "-lstdc++", "-lpthread", "-lm"]
+        libraries = ["-lsqlite3", "-lcurl", "-lcrypto", "-lzstd", "-lpugixml", "-lyaml-cpp", "-lstdc++", "-lpthread", "-lm"]
         subprocess.run(["cc", self.path("host.c"), archive, "-o", self.path("host")] + self.pkg_config("--cflags") +
                        libraries, check=True)
         self.check_host()
