@@ -28,7 +28,7 @@ class WalSource : public Source {
   WalSource& operator=(const WalSource&) = delete;
 
   // The WAL that is there now is the first since the file was closed at this packed position; 0: nothing is known.
-  void SetClosedGate(uint64_t gate) { closed_gate_ = gate; }
+  void SetClosedGate(uint64_t gate) override { closed_gate_ = gate; }
   void SetPosition(const WalPosition& position, bool fresh) override;
   Result<bool> Reachable() override;
   uint64_t Backlog() override;
