@@ -106,7 +106,7 @@ std::vector<CheckTarget> Targets(const Session& session, const CheckArguments& a
     CheckTarget target;
     target.database = database;
     target.url = url;
-    target.name = url.empty() ? rule->place : url;
+    target.name = url.empty() && rule != nullptr ? rule->place : url;
     target.options = rule != nullptr ? rule->options : session.config().options;
     if (rule != nullptr) target.missing = rule->missing;
     out.push_back(std::move(target));

@@ -77,7 +77,7 @@ void Output::Error(const Status& status) const {
 }
 
 std::string Output::Painted(const std::string& text, Ink ink) const {
-  const std::string safe = Safe(text);
+  std::string safe = Safe(text);
   if (!color_ || ink == Ink::kPlain) return safe;
   const char* code = ink == Ink::kGood ? "32" : ink == Ink::kBad ? "1;31" : ink == Ink::kWarn ? "33" : "2";
   return std::string("\x1b[") + code + "m" + safe + "\x1b[0m";
@@ -85,6 +85,7 @@ std::string Output::Painted(const std::string& text, Ink ink) const {
 
 void Output::Table(const std::vector<std::string>& heads, const std::vector<std::vector<Cell>>& rows) const {
   std::vector<size_t> widths;
+  widths.reserve(heads.size());
   for (const std::string& head : heads) widths.push_back(Width(head));
   for (const auto& row : rows)
     for (size_t i = 0; i < row.size() && i < widths.size(); i++) widths[i] = std::max(widths[i], Width(row[i].text));
@@ -97,6 +98,7 @@ void Output::Table(const std::vector<std::string>& heads, const std::vector<std:
     std::cout << line << "\n";
   };
   std::vector<Cell> head_row;
+  head_row.reserve(heads.size());
   for (const std::string& head : heads) head_row.push_back({head, Ink::kFaint});
   print(head_row);
   for (const auto& row : rows) print(row);

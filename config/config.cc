@@ -10,8 +10,6 @@
 #include "config/config_file.h"
 #include "config/parse.h"
 
-extern char** environ;
-
 namespace replica {
 namespace {
 

@@ -137,7 +137,7 @@ class Reader {
   // A scalar with its variables replaced. `undefined`: the first that has no value.
   Result<std::string> Text(const std::string& key, const YAML::Node& node, std::string* undefined) {
     if (!node.IsScalar()) return Wrong(node, key + ": give one value, not a list or a map");
-    const std::string raw = node.Scalar();
+    const std::string& raw = node.Scalar();
     // A crypt(5) hash is full of dollar signs that are no variables.
     if (key == "dashboard.password-hash" && raw.rfind("${", 0) != 0) return raw;
     std::string out;

@@ -46,7 +46,7 @@ Status ParseFlag(const std::string& text, bool* out) {
 }
 
 Status ParseDuration(const std::string& text, int64_t* micros) {
-  const Status wrong = Invalid("\"" + text + "\" is no duration: give 500ms, 10s, 5m or 24h");
+  Status wrong = Invalid("\"" + text + "\" is no duration: give 500ms, 10s, 5m or 24h");
   double total = 0;
   const char* at = text.data();
   const char* const all = at + text.size();
@@ -70,7 +70,7 @@ Status ParseDuration(const std::string& text, int64_t* micros) {
 }
 
 Status ParseBytes(const std::string& text, uint64_t* bytes) {
-  const Status wrong = Invalid("\"" + text + "\" is no size: give bytes, or 256MiB, or 1GiB");
+  Status wrong = Invalid("\"" + text + "\" is no size: give bytes, or 256MiB, or 1GiB");
   if (text.empty() || text[0] < '0' || text[0] > '9') return wrong;
   char* end = nullptr;
   const unsigned long long value = std::strtoull(text.c_str(), &end, 10);

@@ -22,8 +22,6 @@
 #include "uploader/event_log.h"
 #include "vfs/database.h"
 
-extern char** environ;
-
 namespace replica {
 namespace {
 
@@ -51,7 +49,7 @@ std::string FindCommand(const std::string& given) {
 
 }  // namespace
 
-UploaderProcess::UploaderProcess(std::string command, int64_t flush_micros)
+UploaderProcess::UploaderProcess(const std::string& command, int64_t flush_micros)
     : command_(FindCommand(command)), flush_micros_(flush_micros) {}
 
 void UploaderProcess::Wake() {

@@ -24,7 +24,7 @@ class UploaderProcess {
  public:
   // `command`: the program; empty: "replica" beside the library or its installation, else in PATH.
   // `flush_micros`: what it has for flushing when this process dies.
-  UploaderProcess(std::string command, int64_t flush_micros);
+  UploaderProcess(const std::string& command, int64_t flush_micros);
 
   // Uploads a database (absolute path) from now on. Returns at once.
   void Add(const std::string& path, const std::string& url, const AttachOptions& options) EXCLUDES(mutex_);

@@ -14,8 +14,8 @@ namespace replica {
 namespace {
 
 constexpr int64_t kSecond = 1000000;
-constexpr int64_t kIdle = 30 * 60 * kSecond;       // a session unused for as long has ended
-constexpr int64_t kLongest = 12 * 3600 * kSecond;  // and so has one as old as this
+constexpr int64_t kIdle = int64_t{30} * 60 * kSecond;       // a session unused for as long has ended
+constexpr int64_t kLongest = int64_t{12} * 3600 * kSecond;  // and so has one as old as this
 constexpr size_t kMostSessions = 100;
 constexpr size_t kMostAddresses = 1000;
 constexpr int kFreeTries = 5;                    // wrong passwords from one address before it must wait

@@ -378,7 +378,7 @@ void Server::PostVerify(const Request& request, Response& response) {
   if (depth != "quick" && depth != "full" && depth != "objects")
     return Refuse(response, 400, "give the depth: quick, full or objects");
   const size_t id = (*body)["database"].get<size_t>();
-  const std::string path = paths[id];
+  const std::string& path = paths[id];
   StartJob(
       "verify", id, depth + " verify of " + path,
       [path, depth](const Jobs::Tell& tell) -> Result<ordered_json> {
@@ -393,7 +393,7 @@ void Server::PostSnapshot(const Request& request, Response& response) {
   const auto body = BodyOf(request, paths.size(), response);
   if (!body) return;
   const size_t id = (*body)["database"].get<size_t>();
-  const std::string path = paths[id];
+  const std::string& path = paths[id];
   StartJob(
       "snapshot", id, "a snapshot of " + path,
       [path](const Jobs::Tell& tell) -> Result<ordered_json> {
@@ -413,7 +413,7 @@ void Server::PostRestore(const Request& request, Response& response) {
   const std::string name = TextOf(*body, "file");
   if (const std::string error = NameError(name); !error.empty()) return Refuse(response, 400, error);
   const size_t id = (*body)["database"].get<size_t>();
-  const std::string path = paths[id];
+  const std::string& path = paths[id];
   const std::string file = ParentFolder(path) + "/" + name;
   if (FileExists(file)) return Refuse(response, 409, file + " exists: a restore never overwrites");
   StartJob(
