@@ -23,6 +23,17 @@ std::string HexEncode(const void* data, size_t size) {
   return out;
 }
 
+std::string HexDecode(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i + 1 < text.size(); i += 2) {
+    const int high = HexDigit(text[i]);
+    const int low = HexDigit(text[i + 1]);
+    if (high < 0 || low < 0) break;
+    out.push_back(static_cast<char>(high * 16 + low));
+  }
+  return out;
+}
+
 std::string Hex16(uint64_t v) {
   uint64_t big = __builtin_bswap64(v);
   return HexEncode(&big, sizeof big);

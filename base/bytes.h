@@ -115,6 +115,8 @@ std::string HexEncode(const void* data, size_t size);
 inline std::string HexEncode(const Id& id) {
   return HexEncode(id.data(), id.size());
 }
+// Of lower-case digits; stops at the first that is none.
+std::string HexDecode(std::string_view text);
 // Lower-case, zero-padded, 16 digits: the form of numbers in object keys, so that they sort.
 std::string Hex16(uint64_t v);
 // False unless `text` is exactly 32 lower-case hexadecimal digits.

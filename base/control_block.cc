@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <random>
 
 #include "base/byte_lock.h"
 #include "base/fs.h"
@@ -17,7 +18,7 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kMagic = 0x3430305254434c52;  // "RLCTR004"; changes with the struct
+constexpr uint64_t kMagic = 0x3530305254434c52;  // "RLCTR005"; changes with the struct
 
 uint64_t BootHash() {
   // procfs files say they are empty: read a few bytes instead.
@@ -112,6 +113,8 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
   if (error != 0) return ErrnoStatus(error, "allocate", temporary);
   REPLICA_ASSIGN(ControlBlock * block, Map(fd, temporary));
   block->wake_at.store(kWakeNever);
+  std::random_device random;
+  block->users_epoch.store(uint64_t{random()} << 32 | random());
   block->boot.store(BootHash());
   block->magic.store(kMagic);
   if (::rename(temporary.c_str(), path.c_str()) != 0) {

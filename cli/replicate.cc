@@ -255,20 +255,19 @@ class Supervised {
       InstallExtension();
       loaded_ = true;
     } else if (json.contains("attach")) {
-      const std::string path = json["attach"].get<std::string>();
+      const std::string path = HexDecode(json["attach"].get<std::string>());
       auto open = OpenDatabase::Open(path);
       // What goes wrong here shows in the database's status: the application uploads it meanwhile.
       if (!open.ok()) return;
       if (!(*open)
                ->Query("SELECT replica_attach(?, ?)",
-                       {json["url"].get<std::string>(), json["options"].get<std::string>()})
+                       {HexDecode(json["url"].get<std::string>()), json["options"].get<std::string>()})
                .ok())
         return;
       databases_[path] = std::move(*open);
     } else if (json.contains("detach")) {
-      const std::string path = json["detach"].get<std::string>();
-      databases_.erase(path);  // the last close flushes
-      const std::string answer = ordered_json({{"detached", path}}).dump() + "\n";
+      databases_.erase(HexDecode(json["detach"].get<std::string>()));  // the last close flushes
+      const std::string answer = ordered_json({{"detached", json["detach"]}}).dump() + "\n";
       if (::send(STDIN_FILENO, answer.data(), answer.size(), MSG_NOSIGNAL) < 0) return;
     }
   }

@@ -19,6 +19,7 @@
 namespace replica {
 namespace {
 
+constexpr int64_t kOneEnd = 500000;  // µs between two closes that belong together, at most
 constexpr char kAwsHost[] = "amazonaws.com";
 
 }  // namespace
@@ -31,7 +32,7 @@ Hub& Hub::Get() {
     // OpenSSL cleans up at exit, before our flush would use it: it must not. (If the host initialised it before, its
     // handler runs after ours.)
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr);
-    pthread_atfork(nullptr, nullptr, &Hub::AfterForkInChild);
+    pthread_atfork(&Hub::BeforeFork, &Hub::AfterForkInParent, &Hub::AfterForkInChild);
     std::atexit(&Hub::AtExit);
     return true;
   }();
@@ -113,7 +114,7 @@ Result<std::shared_ptr<Store>> Hub::OpenStoreLocked(const std::string& url, cons
   // Amazon wants the bucket in the host name; others mostly know the path only. A dotted bucket fits no TLS
   // certificate.
   if (!options.path_style_set)
-    s3.path_style = s3.endpoint.find(kAwsHost) == std::string::npos || s3.bucket.find('.') != std::string::npos;
+    s3.path_style = (!s3.endpoint.empty() && s3.endpoint.find(kAwsHost) == std::string::npos) || s3.bucket.find('.') != std::string::npos;
   if (http_ == nullptr) http_ = std::make_shared<HttpClient>();
   return std::shared_ptr<Store>(std::make_shared<S3Store>(std::move(s3), http_));
 }
@@ -315,10 +316,17 @@ void Hub::LastClose(const std::shared_ptr<Database>& database) {
   if (service == nullptr) return;
   int64_t timeout = 0;
   {
+    // Databases that are closed one after the other, as at the application's end, have one bound together.
     MutexLock lock(mutex_);
-    timeout = config_.shutdown_timeout;
+    const int64_t now = SystemClock().SteadyMicros();
+    if (now > last_close_ + kOneEnd) close_by_ = now + config_.shutdown_timeout;
+    timeout = std::max<int64_t>(close_by_ - now, 1);
   }
   service->Stop(timeout);
+  {
+    MutexLock lock(mutex_);
+    last_close_ = SystemClock().SteadyMicros();
+  }
   // Opened again by another thread meanwhile.
   if (OpenFiles(database->path()) > 0) service->Start();
 }
@@ -349,9 +357,20 @@ void Hub::AtExit() {
   Get().StopAll();
 }
 
+// What the child looks at is whole then, and no thread of ours is inside SQLite.
+void Hub::BeforeFork() {
+  Get().mutex_.Lock();
+  HoldFilesForFork();
+}
+
+void Hub::AfterForkInParent() {
+  ReleaseFilesAfterFork();
+  Get().mutex_.Unlock();
+}
+
 void Hub::AfterForkInChild() {
-  // No thread of the parent's lives here, and its mutexes may be locked: everything starts anew. What the old hub owns
-  // is left as it is, but for descriptors that would keep the parent's locks alive after it.
+  // No thread of the parent's lives here, and its mutexes are locked: everything starts anew. What the old hub owns is
+  // left as it is, but for descriptors that would keep the parent's locks alive after it.
   Hub* old = instance_;
   auto* fresh = new Hub;
   [&]() NO_THREAD_SAFETY_ANALYSIS {

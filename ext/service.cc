@@ -21,6 +21,7 @@ constexpr int64_t kGuardInterval = 100000;  // µs that a checkpoint may have to
 constexpr int64_t kGrace = 2000000;         // µs beyond the flush for closing
 constexpr int64_t kHandoverLook = 10000;    // µs between looks whether a dedicated process has the leadership yet
 constexpr int kHandoverLooks = 200;
+constexpr int64_t kLostUploader = 1000000;  // µs that the next in line may take to lead when an uploader dies
 
 }  // namespace
 
@@ -36,7 +37,6 @@ void Service::Start() {
   MutexLock lock(mutex_);
   if (!wanted_) {
     // Before the application's first commit through this process: what a leader may conclude from an unchanged file.
-    opened_gates_ = database_->control()->gates.load();
     opened_ = StampOf(database_->path());
   }
   wanted_ = true;
@@ -68,12 +68,25 @@ void Service::BeginStop(int64_t flush_micros) {
 void Service::AwaitStopped(int64_t micros) {
   if (database_->Stale()) micros = 0;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(micros + kGrace);
-  if (uploader_ != nullptr) uploader_->Remove(database_->path(), micros + kGrace);
-  MutexLock lock(mutex_);
+  bool lost = false;
+  if (uploader_ != nullptr) lost = !uploader_->Remove(database_->path(), micros + kGrace);
   // One that waits behind another process's leader has nothing to flush. One that has not come to the lock yet has: a
-  // process may open, commit and close before its thread runs.
-  while (running_ && !blocked_ && term_ == stop_term_ && std::chrono::steady_clock::now() < deadline)
-    lock.WaitUntil(changed_, deadline);
+  // process may open, commit and close before its thread runs. So has one whose uploader process died just now.
+  const auto in_line_until = std::min(
+      deadline, std::chrono::steady_clock::now() + std::chrono::microseconds(lost && Unsent() ? kLostUploader : 0));
+  MutexLock lock(mutex_);
+  while (running_ && term_ == stop_term_) {
+    const auto until = blocked_ ? in_line_until : deadline;
+    if (std::chrono::steady_clock::now() >= until) return;
+    lock.WaitUntil(changed_, until);
+  }
+}
+
+bool Service::Unsent() const {
+  const ControlBlock* c = database_->control();
+  return c->captured_txid.load() == 0 || c->acknowledged_txid.load() < c->captured_txid.load() ||
+         c->committed_changes.load() != c->captured_changes.load() || c->spool_bytes.load() != 0 ||
+         c->journal_total.load() != 0;
 }
 
 void Service::Run() {
@@ -89,29 +102,32 @@ void Service::Run() {
     {
       MutexLock guard(mutex_);
       blocked_ = false;
-      if (!wanted_ && (waited || !locked)) {
-        lock_fd_.Close();
+      changed_.notify_all();
+      // Not wanted any more, but the leader before it ended without having sent everything: then it does that.
+      if (!wanted_ && (!locked || (waited && !Unsent()))) {
+        LetGo();
         running_ = false;
-        changed_.notify_all();
         return;
       }
     }
     Status status;
+    bool yielded = false;
     try {
-      status = locked ? Lead() : Status(Code::kIo, database_->folder() + "/lock cannot be locked");
+      status = locked ? Lead(&yielded) : Status(Code::kIo, database_->folder() + "/lock cannot be locked");
     } catch (const std::exception& e) {
       // Out of memory, most likely: the application must not die of it.
       status = Status(Code::kInternal, database_->path() + ": replication stopped: " + e.what());
     }
     {
       MutexLock guard(mutex_);
-      lock_fd_.Close();
+      LetGo();
       engine_ = nullptr;
-      term_++;
       changed_.notify_all();
+      // It was asked for the leadership, gave it away, and was stopped then: the one that asked may have been, too.
+      if (!wanted_ && yielded && Unsent()) continue;
+      term_++;
       if (!wanted_) {
         running_ = false;
-        changed_.notify_all();
         return;
       }
       if (!status.ok()) {
@@ -124,6 +140,20 @@ void Service::Run() {
       }
     }
   }
+}
+
+// Unlocked first: a child forked meanwhile may have inherited the descriptor, and the lock with it.
+void Service::LetGo() {
+  if (lock_fd_.valid()) {
+    Unlock(lock_fd_.get(), LockByte::kLeader);
+    Unlock(lock_fd_.get(), LockByte::kDedicated);
+  }
+  lock_fd_.Close();
+}
+
+bool Service::Wanted() {
+  MutexLock guard(mutex_);
+  return wanted_;
 }
 
 void Service::SetBlocked() {
@@ -149,7 +179,7 @@ bool Service::AwaitLeadership(const std::string& path, bool* waited) {
       c->handover.fetch_add(1, std::memory_order_seq_cst);
       WakeLeader(c);
       MutexLock guard(mutex_);
-      if (!wanted_) return false;
+      if (!wanted_) return TryLock(fd, LockByte::kLeader);
       guard.WaitUntil(changed_, std::chrono::steady_clock::now() +
                                     std::chrono::microseconds(i < kHandoverLooks ? kHandoverLook : kOpenRetry));
     }
@@ -157,7 +187,9 @@ bool Service::AwaitLeadership(const std::string& path, bool* waited) {
   }
   // A dedicated process is about to take the leadership: get in line behind it. One that does not take it is stuck, or
   // stopped: then this one leads, until it is asked again.
-  for (int i = 0; i < kHandoverLooks && IsLocked(fd, LockByte::kDedicated) && !IsLocked(fd, LockByte::kLeader); i++) {
+  for (int i = 0; i < kHandoverLooks && Wanted() && IsLocked(fd, LockByte::kDedicated) &&
+                  !IsLocked(fd, LockByte::kLeader);
+       i++) {
     *waited = true;
     if (i == 0) SetBlocked();
     std::this_thread::sleep_for(std::chrono::microseconds(kHandoverLook));
@@ -165,27 +197,27 @@ bool Service::AwaitLeadership(const std::string& path, bool* waited) {
   for (int i = 0;; i++) {
     if (!TryLock(fd, LockByte::kLeader) && !wait(LockByte::kLeader)) return false;
     handover_ = c->handover.load(std::memory_order_seq_cst);
-    if (i == kHandoverLooks || !IsLocked(fd, LockByte::kDedicated)) return true;
+    if (i == kHandoverLooks || !Wanted() || !IsLocked(fd, LockByte::kDedicated)) return true;
     Unlock(fd, LockByte::kLeader);
     *waited = true;
+    SetBlocked();
     std::this_thread::sleep_for(std::chrono::microseconds(2 * kHandoverLook));
   }
 }
 
-Status Service::Lead() {
+Status Service::Lead(bool* yielded) {
   REPLICA_ASSIGN(std::unique_ptr<WalSource> source, WalSource::Open(database_, options_.guard));
   Engine::Place place;
   place.database = database_->path();
   place.folder = database_->folder();
   // With the source's connection open nobody closes last any more. A file that still is as a close left it has not been
   // checkpointed since, so the WAL that is there is the first since.
-  place.closed_gate = database_->ClosedGate(StampOf(database_->path()));
+  place.closed = database_->Closed(StampOf(database_->path()));
   bool wanted = false;
   {
     MutexLock lock(mutex_);
     wanted = wanted_;
     place.opened = opened_;
-    place.opened_gates = opened_gates_;
     place.handover = handover_;
     place.yields = !dedicated_;
   }
@@ -198,7 +230,7 @@ Status Service::Lead() {
     engine_ = &engine;
     if (!wanted_) engine.Stop(flush_);
   }
-  engine.Run();
+  *yielded = engine.Run();
   {
     MutexLock lock(mutex_);
     engine_ = nullptr;
@@ -206,7 +238,7 @@ Status Service::Lead() {
     opened_ = {};
   }
   source.reset();
-  engine.StampCleanClose();
+  engine.StampCleanClose(database_->Closed(StampOf(database_->path())));
   return Ok();
 }
 

@@ -7,6 +7,9 @@
 //
 // A dedicated process (replica replicate) holds byte 4 as long as it has or wants the leadership. Others leave it to
 // that process: their engine yields when it asks, and they wait behind it, to take over the moment it dies.
+//
+// Who is stopped flushes before it goes, or whoever is next in line does: a leader that is stopping does not yield, and
+// one that gets the leadership after it was stopped sends what the one before left.
 #ifndef LIBREPLICA_EXT_SERVICE_H_
 #define LIBREPLICA_EXT_SERVICE_H_
 
@@ -52,7 +55,12 @@ class Service : public std::enable_shared_from_this<Service> {
   // Waits for the leadership on lock_fd_. `waited`: another process had it.
   bool AwaitLeadership(const std::string& path, bool* waited) EXCLUDES(mutex_);
   void SetBlocked() EXCLUDES(mutex_);
-  Status Lead() EXCLUDES(mutex_);
+  bool Wanted() EXCLUDES(mutex_);
+  void LetGo();
+  // `yielded`: another process asked for the leadership.
+  Status Lead(bool* yielded) EXCLUDES(mutex_);
+  // True when something is committed that the store may not have, as far as the control block tells.
+  bool Unsent() const;
 
   const std::shared_ptr<Database> database_;
   const std::shared_ptr<Store> store_;
@@ -69,7 +77,6 @@ class Service : public std::enable_shared_from_this<Service> {
   int64_t flush_ GUARDED_BY(mutex_) = 0;       // µs to flush once it is not wanted
   Engine* engine_ GUARDED_BY(mutex_) = nullptr;
   FileStamp opened_ GUARDED_BY(mutex_);
-  uint32_t opened_gates_ GUARDED_BY(mutex_) = 0;
   UniqueFd lock_fd_;       // the thread's
   uint32_t handover_ = 0;  // the thread's: ControlBlock::handover when the leadership came
 };

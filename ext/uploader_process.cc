@@ -30,6 +30,11 @@ constexpr int64_t kLongestPause = 30000000;  // µs
 constexpr int64_t kLookAgain = 1000000;      // µs between looks whether another's uploader is still there
 constexpr int64_t kLivedWell = 10000000;     // µs: one that lived as long begins with the first pause again
 
+// Paths and URLs of files are bytes, which JSON cannot hold: they go in hexadecimal.
+std::string Hex(const std::string& bytes) {
+  return HexEncode(bytes.data(), bytes.size());
+}
+
 bool IsDedicatedElsewhere(const std::string& database) {
   auto fd = OpenFile(LockPath(Database::FolderOf(database)), O_RDWR);
   return fd.ok() && IsLocked(fd->get(), LockByte::kDedicated);
@@ -58,7 +63,7 @@ void UploaderProcess::Wake() {
 }
 
 void UploaderProcess::Add(const std::string& path, const std::string& url, const AttachOptions& options) {
-  const nlohmann::ordered_json line = {{"attach", path}, {"url", url}, {"options", OptionsAsJson(options)}};
+  const nlohmann::ordered_json line = {{"attach", Hex(path)}, {"url", Hex(url)}, {"options", OptionsAsJson(options)}};
   MutexLock lock(mutex_);
   const std::string text = line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   auto found = databases_.find(path);
@@ -75,14 +80,17 @@ void UploaderProcess::Add(const std::string& path, const std::string& url, const
   StartThread("replica-upl", [this] { Run(); }).detach();
 }
 
-void UploaderProcess::Remove(const std::string& path, int64_t micros) {
+bool UploaderProcess::Remove(const std::string& path, int64_t micros) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(micros);
-  const nlohmann::ordered_json line = {{"detach", path}, {"flush_ms", micros / 1000}};
+  const nlohmann::ordered_json line = {{"detach", Hex(path)}, {"flush_ms", micros / 1000}};
   MutexLock lock(mutex_);
-  if (databases_.erase(path) == 0 || !socket_.valid()) return;
-  leaving_.insert(path);
+  if (databases_.erase(path) == 0) return true;
+  if (!socket_.valid()) return false;
+  leaving_.insert(Hex(path));
   Send(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
-  while (leaving_.count(path) != 0 && std::chrono::steady_clock::now() < deadline) lock.WaitUntil(changed_, deadline);
+  while (leaving_.count(Hex(path)) != 0 && socket_.valid() && std::chrono::steady_clock::now() < deadline)
+    lock.WaitUntil(changed_, deadline);
+  return leaving_.erase(Hex(path)) == 0 || socket_.valid();
 }
 
 // A line is shorter than the socket's buffer, and the other side reads at once; if it is stopped, it is given up.
@@ -95,13 +103,18 @@ Status UploaderProcess::Spawn() {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     return ErrnoStatus(errno, "make a socket for", command_);
-  UniqueFd ours(ends[0]);
-  UniqueFd theirs(ends[1]);
+  {
+    // Where ForgetAfterFork finds them: a child that kept one of them would keep the other side from seeing our end, or
+    // us from seeing its.
+    MutexLock lock(mutex_);
+    starting_[0] = UniqueFd(ends[0]);
+    starting_[1] = UniqueFd(ends[1]);
+  }
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   posix_spawn_file_actions_init(&actions);
   posix_spawnattr_init(&attributes);
-  posix_spawn_file_actions_adddup2(&actions, theirs.get(), 0);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], 0);
   posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
   posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
   // Our threads block all signals, and a host may ignore some: neither is for the uploader.
@@ -120,15 +133,18 @@ Status UploaderProcess::Spawn() {
   const int error = ::posix_spawnp(&pid, program.c_str(), &actions, &attributes, arguments, environ);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
-  if (error != 0)
-    return ErrnoStatus(error, "start the uploader",
-                       command_ + " (set REPLICA_UPLOADER_COMMAND to the replica command)");
   // It forks and ends at once, so that the uploader is no child that the application's own wait() would find.
-  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  while (error == 0 && ::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
   const nlohmann::ordered_json hello = {{"flush_ms", flush_micros_ / 1000}};
   MutexLock lock(mutex_);
-  socket_ = std::move(ours);
+  starting_[1].Close();
+  if (error != 0) {
+    starting_[0].Close();
+    return ErrnoStatus(error, "start the uploader",
+                       command_ + " (set REPLICA_UPLOADER_COMMAND to the replica command)");
+  }
+  socket_ = std::move(starting_[0]);
   Send(hello.dump() + "\n");
   for (const auto& [path, line] : databases_) Send(line);
   return Ok();
@@ -138,7 +154,6 @@ void UploaderProcess::Lost() {
   MutexLock lock(mutex_);
   socket_.Close();
   input_.clear();
-  leaving_.clear();
   changed_.notify_all();
 }
 
@@ -158,31 +173,40 @@ void UploaderProcess::Run() {
   int64_t pause = kFirstPause;
   int64_t started = 0;
   int64_t start_at = 0;
+  bool ended = false;
+  std::string told;  // the last error, told once
   for (;;) {
     const int64_t now = SystemClock().SteadyMicros();
     int socket = -1;
     int wake = -1;
     bool wanted = false;
-    std::string any;
+    std::vector<std::string> paths;
     {
       MutexLock lock(mutex_);
       socket = socket_.get();
       wake = wake_.get();
       wanted = !databases_.empty();
-      if (wanted) any = databases_.begin()->first;
+      if (socket < 0 && now >= start_at)
+        for (const auto& [path, line] : databases_) paths.push_back(path);
     }
-    // Another process's uploader, or one that a person runs, does the work: be ready for when it ends.
-    if (socket < 0 && wanted && now >= start_at && IsDedicatedElsewhere(any)) start_at = now + kLookAgain;
-    if (socket < 0 && wanted && now >= start_at) {
-      const EventLog events(Database::FolderOf(any), SystemClock());
-      if (started != 0) {
-        pause = now - started > kLivedWell ? kFirstPause : std::min(pause * 2, kLongestPause);
-        events.Add("uploader", "the uploader process ended; starting it again");
+    if (!paths.empty()) {
+      // Where another process's uploader, or one that a person runs, does the work: be ready for when it ends.
+      auto needed = std::find_if_not(paths.begin(), paths.end(), IsDedicatedElsewhere);
+      if (needed == paths.end()) {
+        start_at = now + kLookAgain;
+        continue;
       }
-      started = now;
-      start_at = now + pause;
+      const EventLog events(Database::FolderOf(*needed), SystemClock());
+      if (ended) events.Add("uploader", "the uploader process ended; starting it again");
+      ended = false;
       Status status = Spawn();
-      if (!status.ok()) events.Add("error", status.message() + "; uploading in the application");
+      started = SystemClock().SteadyMicros();
+      if (!status.ok()) {
+        if (status.message() != told) events.Add("error", status.message() + "; uploading in the application");
+        told = status.message();
+        start_at = started + pause;
+        pause = std::min(pause * 2, kLongestPause);
+      }
       continue;
     }
     pollfd polls[2] = {{wake, POLLIN, 0}, {socket, POLLIN, 0}};
@@ -200,7 +224,10 @@ void UploaderProcess::Run() {
       TakeAnswers();
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
       Lost();
-      start_at = SystemClock().SteadyMicros() + pause;
+      ended = true;
+      const int64_t at = SystemClock().SteadyMicros();
+      pause = at - started > kLivedWell ? kFirstPause : std::min(pause * 2, kLongestPause);
+      start_at = at + pause;
     }
   }
 }
@@ -208,6 +235,7 @@ void UploaderProcess::Run() {
 void UploaderProcess::ForgetAfterFork() {
   socket_.Close();
   wake_.Close();
+  for (UniqueFd& end : starting_) end.Close();
 }
 
 }  // namespace replica

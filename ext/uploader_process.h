@@ -28,8 +28,9 @@ class UploaderProcess {
 
   // Uploads a database (absolute path) from now on. Returns at once.
   void Add(const std::string& path, const std::string& url, const AttachOptions& options) EXCLUDES(mutex_);
-  // Has it flush and let go of the database; returns when it has, or after `micros`. At once when it does not run.
-  void Remove(const std::string& path, int64_t micros) EXCLUDES(mutex_);
+  // Has it flush and let go of the database; returns when it has, or after `micros`. False when it ended before it had,
+  // at once when it does not run.
+  bool Remove(const std::string& path, int64_t micros) EXCLUDES(mutex_);
 
   // In the child after fork(): closes the inherited socket, which would keep the uploader alive after the parent.
   void ForgetAfterFork() NO_THREAD_SAFETY_ANALYSIS;
@@ -50,6 +51,7 @@ class UploaderProcess {
   std::map<std::string, std::string> databases_ GUARDED_BY(mutex_);  // path → the line that adds it
   std::set<std::string> leaving_ GUARDED_BY(mutex_);                 // asked to let go, not answered yet
   UniqueFd socket_ GUARDED_BY(mutex_);                               // not valid: it does not run
+  UniqueFd starting_[2] GUARDED_BY(mutex_);                          // both ends, while it is being started
   UniqueFd wake_ GUARDED_BY(mutex_);                                 // eventfd that ends the thread's poll
   std::string input_;                                                // the thread's: an answer that has not come whole
 };

@@ -36,11 +36,13 @@ Engine::Engine(Source* source, std::shared_ptr<Store> store, ControlBlock* contr
 Engine::~Engine() = default;
 
 void Engine::Stop(int64_t flush_micros) {
+  stop_ticket_.store(control_->sync_wanted.fetch_add(1, std::memory_order_seq_cst) + 1);
   stop_at_.store(clock_.SteadyMicros() + std::max<int64_t>(flush_micros, 1));
   WakeLeader(control_);
 }
 
-void Engine::Run() {
+bool Engine::Run() {
+  bool yielded = false;
   control_->leader_dedicated.store(place_.yields ? 0 : 1);
   control_->leader_pid.store(::getpid());
   handover_seen_ = place_.handover;
@@ -51,7 +53,9 @@ void Engine::Run() {
   for (;;) {
     TakeMail();
     if (Stopping() && (Drained() || clock_.SteadyMicros() >= stop_at_.load())) break;
-    if (YieldsNow()) {
+    // Who is stopping flushes by itself: the one that asks may be about to end as well.
+    if (!Stopping() && YieldsNow()) {
+      yielded = true;
       events_.Add("handover", "process " + std::to_string(::getpid()) + " leaves uploading to a dedicated process");
       break;
     }
@@ -86,19 +90,15 @@ void Engine::Run() {
   control_->leader_pid.store(0);
   control_->state.store(static_cast<uint32_t>(fenced_ ? ReplicaState::kFenced : ReplicaState::kOff));
   NotifyWaiters(control_);
+  return yielded;
 }
 
-void Engine::StampCleanClose() {
-  // Taken first: what somebody writes after it makes it differ, so the next start does not believe it.
-  const FileStamp stamp = StampOf(place_.database);
+void Engine::StampCleanClose(const ClosedAt& closed) {
   if (!attached_ || fenced_ || needs_resync_ || control_->overflow.load() != 0 || control_->journal_total.load() != 0)
     return;
-  // The close passed the restart gate, which wrote down where the WAL ended.
-  const uint64_t end = uint64_t{LoadBig32(state_.wal.salts.data())} << 32 | state_.wal.frame;
-  if (control_->gate_position.load() != end) return;
-  auto wal = FileSize(place_.database + "-wal");
-  if (wal.ok() && *wal != 0) return;  // other connections go on
-  state_.stamp = stamp;
+  // Not when other connections go on: then nothing is known of a close.
+  if (!IsPosition(closed)) return;
+  state_.stamp = closed.stamp;
   (void)Save({});  // without it the next start scans
 }
 
@@ -164,8 +164,8 @@ bool Engine::YieldsNow() {
 bool Engine::Drained() const {
   if (fenced_ || (!error_.ok() && NeedsPerson(error_))) return true;  // more time would not help
   if (!attached_) return false;
-  return queue_.empty() && !log_in_flight_ && !snapshot_ && (!builder_ || state_.snapshot_txid != 0) &&
-         !needs_resync_ && state_.snapshot_txid != 0 && source_->Backlog() == 0;
+  return control_->sync_done.load() >= stop_ticket_.load() && !log_in_flight_ && !snapshot_ &&
+         (!builder_ || state_.snapshot_txid != 0) && !needs_resync_ && state_.snapshot_txid != 0;
 }
 
 void Engine::Sleep() {

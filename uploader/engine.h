@@ -47,8 +47,7 @@ class Engine {
     std::string database;       // path of the database file
     std::string folder;         // its replica folder
     FileStamp opened;           // the database file when this process first opened it
-    uint32_t opened_gates = 0;  // ControlBlock::gates then
-    uint64_t closed_gate = 0;   // where the WAL ended before the file was closed as this process found it; 0: unknown
+    ClosedAt closed;            // how the file as this process found it was left by its last close
     uint32_t handover = 0;      // ControlBlock::handover when the leadership came
     bool yields = false;        // to a dedicated uploader that raises ControlBlock::handover
   };
@@ -60,15 +59,16 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Returns after Stop, once everything captured is acknowledged or the time is up; or, when it yields, soon after
-  // another process asked for the leadership.
-  void Run();
-  // Any thread, any number of times: from now on Run has `flush_micros` to come to its end.
+  // Returns after Stop, once all that was committed before it is acknowledged or the time is up; or, when it yields,
+  // soon after another process asked for the leadership: then true.
+  bool Run();
+  // Any thread, any number of times: from now on Run has `flush_micros` to come to its end. What other processes commit
+  // after it is left to the next leader.
   void Stop(int64_t flush_micros);
 
   // After Run, and after the source's connection was closed: notes that the database file holds exactly what was
-  // captured, if so. The next start then needs no scan.
-  void StampCleanClose();
+  // captured, if so. The next start then needs no scan. `closed` is what is known of the file as it is now.
+  void StampCleanClose(const ClosedAt& closed);
 
  private:
   struct Mailbox;
@@ -91,6 +91,8 @@ class Engine {
   Status NewGeneration(bool rightful);
   Status ProbeFencing(const Id& generation);
   Status LoadSpool();
+  // True when nothing was committed between the captured position and that close.
+  bool IsPosition(const ClosedAt& closed) const;
   void Activate();
   uint64_t SpoolLimit() const;
 
@@ -139,7 +141,8 @@ class Engine {
   const EventLog events_;
   StateFile state_file_;
   const std::shared_ptr<Mailbox> mailbox_;
-  std::atomic<int64_t> stop_at_{0};  // steady µs; 0: not stopping
+  std::atomic<int64_t> stop_at_{0};       // steady µs; 0: not stopping
+  std::atomic<uint64_t> stop_ticket_{0};  // the request (sync_wanted) that Stop made; written before stop_at_
 
   // All below: Run's thread only.
   EngineState state_;

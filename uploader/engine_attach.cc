@@ -56,30 +56,37 @@ Status Engine::Attach() {
 
 // Everything needed is in the folder: no network.
 Status Engine::AttachLocal() {
-  const bool unchanged = state_.stamp != FileStamp{} && state_.stamp == place_.opened;
-  source_->SetPosition(state_.wal, unchanged);
-  source_->SetClosedGate(place_.closed_gate);
-  bool reachable = unchanged;
-  if (!unchanged) {
-    REPLICA_ASSIGN(reachable, source_->Reachable());
+  const bool closed = IsPosition(place_.closed);
+  const bool unchanged = closed || (state_.stamp != FileStamp{} && state_.stamp == place_.opened);
+  if (unchanged) {
+    // Kept for a leader that follows before anything was captured.
+    state_.anchor = source_->FirstAnchor();
+    if (closed) state_.stamp = place_.closed.stamp;
+    (void)Save({});
   }
-  REPLICA_TRY(source_->ResetJournal(unchanged || !reachable));
+  source_->SetClosedGate(place_.closed.gate);
+  source_->SetPosition(state_.wal, state_.anchor);
+  REPLICA_ASSIGN(const bool reachable, source_->Reachable());
+  REPLICA_TRY(source_->ResetJournal(!reachable));
   attached_ = true;
   PublishPosition();
   if (reachable) {
     Activate();
-    // A WAL that was restarted before the gate was guarded has taken commits with it.
-    if (unchanged && control_->gates.load() != place_.opened_gates)
-      LoseTrack("the WAL was restarted before replication had begun");
   } else {
     LoseTrack("the last position is not in the WAL (a power loss, or writers without libreplica)");
   }
   events_.Add("attach", "at TXID " + std::to_string(state_.txid) +
-                            (unchanged       ? ": the file is as it was left"
-                             : needs_resync_ ? ": the position must be found by comparing"
-                                             : ": the WAL goes on from it"));
+                            (needs_resync_ ? ": the position must be found by comparing"
+                             : unchanged   ? ": the file is as it was left"
+                                           : ": the WAL goes on from it"));
   Acknowledge();
   return Ok();
+}
+
+bool Engine::IsPosition(const ClosedAt& closed) const {
+  if (closed.gate != 0 && closed.gate == (uint64_t{LoadBig32(state_.wal.salts.data())} << 32 | state_.wal.frame))
+    return true;
+  return closed.anchor.life != 0 && closed.anchor == state_.anchor;
 }
 
 uint64_t Engine::SpoolLimit() const {
@@ -203,7 +210,10 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
   state_.log_bytes = head.log_bytes;
   state_.restored = state_.fenced = state_.partial = false;
   state_.url = store_->url();
-  if (!unchanged) state_.wal = {};
+  if (!unchanged) {
+    state_.wal = {};
+    state_.anchor = {};
+  }
   REPLICA_TRY(state_file_.SaveAll(&state_, table_));
   // Of an earlier history.
   REPLICA_ASSIGN(auto names, ListFiles(place_.folder + "/spool"));
@@ -305,10 +315,11 @@ Status Engine::NewGeneration(bool rightful) {
     control_->spool_bytes.store(0);
     fresh.checksum = table.checksum();
     fresh.wal = source_->view_position();
+    fresh.anchor = source_->view_anchor();
     REPLICA_TRY(state_file_.SaveAll(&fresh, table));
     state_ = fresh;
     table_ = std::move(table);
-    source_->SetPosition(state_.wal, false);
+    source_->SetPosition(state_.wal, state_.anchor);
     control_->captured_changes.store(source_->view_changes());
     REPLICA_TRY(source_->ResetJournal(true));
     Activate();

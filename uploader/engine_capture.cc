@@ -46,6 +46,7 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
     state_.sequence = header.sequence;
     state_.checksum = table_.checksum();
     state_.wal = batch->end;
+    state_.anchor = {};
     state_.stamp = {};
   }
   // What `between` meets is reported after the batch is safe.
@@ -64,7 +65,7 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
   if (!status.ok()) {
     table_.Rollback();
     state_ = before;
-    source_->SetPosition(state_.wal, false);
+    source_->SetPosition(state_.wal, state_.anchor);
     builder_.reset();  // it may be frozen at a state that is taken back
     return status;
   }
@@ -111,6 +112,7 @@ Status Engine::Resync() {
       }
       state_.checksum = table_.checksum();
       state_.wal = source_->view_position();
+      state_.anchor = source_->view_anchor();
       state_.partial = false;
       state_.stamp = {};
       s = Save(table_.Changed());
@@ -122,7 +124,7 @@ Status Engine::Resync() {
       return s;
     }
     table_.Commit();
-    source_->SetPosition(state_.wal, false);
+    source_->SetPosition(state_.wal, state_.anchor);
     control_->captured_changes.store(source_->view_changes());
     // The segment is part of the history by now: a journal that cannot be reset costs another comparison, not a hole.
     reset = source_->ResetJournal(true);
@@ -169,7 +171,9 @@ Status Engine::SnapshotStep() {
     REPLICA_TRY(Capture(nullptr));
     if (needs_resync_) return Ok();
     snapshot_ticket_ = wanted;
-    REPLICA_ASSIGN(builder_, SnapshotBuilder::Create(source_, place_.folder + "/spool/snapshot", state_.page_size));
+    // A name of its own: a PUT that an earlier leader left behind may still open its file.
+    const std::string path = place_.folder + "/spool/snapshot-" + Hex16(RandomNumber());
+    REPLICA_ASSIGN(builder_, SnapshotBuilder::Create(source_, path, state_.page_size));
     snapshot_begun_ = clock_.SteadyMicros();
   }
   if (!builder_->frozen()) {
@@ -254,6 +258,11 @@ void Engine::LoseTrack(const std::string& why) {
   control_->active.store(0);
   if (!needs_resync_) events_.Add("resync", "needed: " + why);
   needs_resync_ = true;
+  // The next leader must know it too. (With a full disk it might not; then most likely the position is gone as well.)
+  state_.wal = {};
+  state_.anchor = {};
+  state_.stamp = {};
+  (void)Save({});
   resync_reason_ = why;
   builder_.reset();
   source_->LetGo();
@@ -289,6 +298,7 @@ void Engine::DropSpool(const std::string& why) {
   state_.checksum = first.checksum_before;
   state_.partial = true;
   state_.wal = {};
+  state_.anchor = {};
   if (snapshot_ && !snapshot_in_flight_ && snapshot_->segment.trailer.max_txid > state_.txid) {
     (void)RemoveFile(snapshot_->path);
     snapshot_.reset();

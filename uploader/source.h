@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "uploader/batch.h"
 #include "uploader/segment.h"
+#include "uploader/state.h"
 
 namespace replica {
 
@@ -15,11 +16,13 @@ class Source {
  public:
   virtual ~Source() = default;
 
-  // Where capture goes on. `fresh` means: at the start of the WAL that is there now, whatever its salts (the database
-  // file is known to be unchanged since the position).
-  // The WAL that is there now is the first since the file was closed at this packed position; 0: nothing is known.
-  virtual void SetClosedGate(uint64_t /*gate*/) {}
-  virtual void SetPosition(const WalPosition& position, bool fresh) = 0;
+  // Before this process opened the database it was closed when the WAL ended at this packed position, and not written to
+  // since; 0: nothing is known.
+  virtual void SetClosedGate(uint64_t gate) = 0;
+  // Where capture goes on. With an anchor: at the start of the WAL that comes next after it, whatever its salts.
+  virtual void SetPosition(const WalPosition& position, const WalAnchor& anchor) = 0;
+  // The anchor of a database that was closed at the position and not written to before it was opened as it is now.
+  virtual WalAnchor FirstAnchor() const = 0;
   // True when every commit after the position can still be read, in order: the position lies in the live WAL (its frame
   // carries the position's checksum), or the journal goes on from it.
   virtual Result<bool> Reachable() = 0;
@@ -56,6 +59,8 @@ class Source {
   virtual Status BeginView() = 0;
   virtual void EndView() = 0;
   virtual const WalPosition& view_position() const = 0;
+  // Of a view that began when the WAL had no commit; otherwise none.
+  virtual WalAnchor view_anchor() const = 0;
   // True when the position is the view's state: all of its commits are collected and none that came after.
   virtual bool AtView() const = 0;
   virtual uint32_t view_pages() const = 0;

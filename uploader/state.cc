@@ -14,7 +14,7 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kMagic = 0x31305453524c5252;  // "RRLRST01"
+constexpr uint64_t kMagic = 0x32305453524c5252;  // "RRLRST02"
 constexpr size_t kHeaderSize = 4096;             // the page hashes follow, 8 bytes each
 constexpr size_t kMaxUrl = 2048;
 // 2^32 pages of 8 bytes: no database has more.
@@ -39,6 +39,9 @@ std::string EncodeState(const EngineState& s) {
   AppendLittle<uint32_t>(out, s.wal.frame);
   AppendLittle<uint32_t>(out, s.wal.checksum[0]);
   AppendLittle<uint32_t>(out, s.wal.checksum[1]);
+  AppendLittle<uint64_t>(out, s.anchor.life);
+  AppendLittle<uint32_t>(out, s.anchor.changes);
+  AppendLittle<uint64_t>(out, s.anchor.gate);
   AppendLittle<uint64_t>(out, s.acknowledged_txid);
   AppendLittle<uint64_t>(out, s.acknowledged_sequence);
   AppendLittle<uint64_t>(out, s.snapshot_txid);
@@ -79,6 +82,9 @@ bool DecodeState(std::string_view bytes, EngineState* s) {
   s->wal.frame = in.Little<uint32_t>();
   s->wal.checksum[0] = in.Little<uint32_t>();
   s->wal.checksum[1] = in.Little<uint32_t>();
+  s->anchor.life = in.Little<uint64_t>();
+  s->anchor.changes = in.Little<uint32_t>();
+  s->anchor.gate = in.Little<uint64_t>();
   s->acknowledged_txid = in.Little<uint64_t>();
   s->acknowledged_sequence = in.Little<uint64_t>();
   s->snapshot_txid = in.Little<uint64_t>();

@@ -34,6 +34,23 @@ struct FileStamp {
 // Of a file; all zero when it is not there.
 FileStamp StampOf(const std::string& path);
 
+// A moment between two WALs, when nothing that is committed was in a WAL: whatever WAL comes next begins there. Proof of
+// which WAL that is: in this life of the wal-index, SQLite has counted no commit and no WAL has ended since.
+struct WalAnchor {
+  uint64_t life = 0;     // Database::Life; 0: no anchor
+  uint32_t changes = 0;  // SQLite's count of commits
+  uint64_t gate = 0;     // packed: where the last WAL ended that passed the restart gate in this life; 0: none did
+
+  bool operator==(const WalAnchor&) const = default;
+};
+
+// How the database was left by the last close of it.
+struct ClosedAt {
+  FileStamp stamp;    // of the file then, which it still has; all zero: nothing is known
+  uint64_t gate = 0;  // packed: where the last WAL ended; 0: not known
+  WalAnchor anchor;   // when the WAL held nothing at the close
+};
+
 struct EngineState {
   uint64_t revision = 0;
   Id database{};
@@ -46,6 +63,7 @@ struct EngineState {
   uint64_t sequence = 0;  // last captured log segment
   uint64_t checksum = 0;  // of the database at txid
   WalPosition wal;        // where in a WAL txid ends
+  WalAnchor anchor;       // when no WAL had begun after txid as this was saved
   uint64_t acknowledged_txid = 0;
   uint64_t acknowledged_sequence = 0;
   uint64_t snapshot_txid = 0;   // of the last acknowledged snapshot; 0: none yet
@@ -55,7 +73,7 @@ struct EngineState {
   bool partial = false;    // some page hashes are unknown: only a resync may follow
   bool restored = false;   // made by a restore: the replica may be ahead
   bool fenced = false;     // another writer has appended
-  FileStamp stamp;         // of the database file at a clean close; all zero otherwise
+  FileStamp stamp;         // of the database file as the last close before left it; all zero: it has changed since
   std::string url;         // without secrets
 };
 

@@ -37,11 +37,15 @@ uint64_t HashOf(const FileStamp& stamp) {
 
 }  // namespace
 
-uint64_t IndexLife(const std::string& database_path) {
+uint64_t Database::Life() const {
   struct statx st {};
   // stat only: opening the -shm and closing it again would drop SQLite's locks on it.
-  if (::statx(AT_FDCWD, (database_path + "-shm").c_str(), 0, STATX_INO | STATX_BTIME, &st) != 0) return 0;
-  const uint64_t parts[5] = {st.stx_dev_major, st.stx_dev_minor, st.stx_ino, static_cast<uint64_t>(st.stx_btime.tv_sec),
+  if (::statx(AT_FDCWD, (path_ + "-shm").c_str(), 0, STATX_INO | STATX_BTIME, &st) != 0) return 0;
+  const uint64_t parts[6] = {control_->users_epoch.load(std::memory_order_seq_cst),
+                             st.stx_dev_major,
+                             st.stx_dev_minor,
+                             st.stx_ino,
+                             static_cast<uint64_t>(st.stx_btime.tv_sec),
                              st.stx_btime.tv_nsec};
   return Hash64(parts, sizeof parts, 0);
 }
@@ -59,6 +63,7 @@ std::string EncodeChunk(const JournalChunk& c) {
   AppendLittle<uint64_t>(out, c.gate_position);
   AppendLittle<uint32_t>(out, c.begin_frame);
   AppendLittle<uint32_t>(out, c.begin_changes);
+  AppendLittle<uint64_t>(out, c.life);
   out.resize(kJournalChunkSize - 8, '\0');
   AppendLittle<uint64_t>(out, Hash64(out));
   return out;
@@ -80,6 +85,7 @@ bool DecodeChunk(std::string_view bytes, JournalChunk* c) {
   c->gate_position = in.Little<uint64_t>();
   c->begin_frame = in.Little<uint32_t>();
   c->begin_changes = in.Little<uint32_t>();
+  c->life = in.Little<uint64_t>();
   return true;
 }
 
@@ -132,7 +138,7 @@ void Database::PassGate(const volatile void* region0) noexcept {
   WalIndexHeader header;
   // Nobody changes it now; a header that does not check is one that SQLite will recover, restarting nothing.
   if (!ReadWalIndexHeader(region0, &header)) return;
-  const uint64_t life = IndexLife(path_);
+  const uint64_t life = Life();
   if (header.max_frame == 0) {
     // An empty WAL whose commits passed no gate of ours: somebody without libreplica wrote and restarted it.
     const uint32_t known = c->gate_life.load() == life ? c->gate_changes.load() : 0;
@@ -144,8 +150,6 @@ void Database::PassGate(const volatile void* region0) noexcept {
     return;
   }
   const uint64_t end = PackPosition(header.wal_salts(), header.max_frame);
-  // Sequentially consistent with `active`: a leader that sets `active` and then finds `gates` unmoved has missed none.
-  c->gates.fetch_add(1, std::memory_order_seq_cst);
   auto is_durable = [&] {
     const uint64_t durable = c->durable.load(std::memory_order_acquire);
     return durable >> 32 == end >> 32 && durable >= end;
@@ -183,31 +187,50 @@ void Database::PassGate(const volatile void* region0) noexcept {
   c->gate_position.store(end, std::memory_order_release);
 }
 
-uint64_t Database::GateJustPassed() const {
-  uint32_t changes = 0;
-  return LastGate(IndexLife(path_), &changes);
+ClosedAt Database::Closing(const volatile void* region0) const noexcept {
+  WalIndexHeader header;
+  if (!ReadWalIndexHeader(region0, &header)) return {};
+  const uint64_t life = Life();
+  uint32_t gate_changes = 0;
+  const uint64_t gate = LastGate(life, &gate_changes);
+  // Commits that passed no gate of ours: nothing is known.
+  if (gate != 0 && header.changes != gate_changes) return {};
+  if (header.max_frame == 0) return {{}, gate, {life, header.changes, gate}};
+  if (gate != PackPosition(header.wal_salts(), header.max_frame)) return {};
+  return {{}, gate, {}};
 }
 
-void Database::NoteClosed(uint64_t gate) noexcept {
+void Database::NoteClosed(const ClosedAt& at) noexcept {
   ControlBlock* c = control_;
-  c->closed_gate.store(0, std::memory_order_seq_cst);
+  const uint64_t before = c->closed_stamp.exchange(0, std::memory_order_seq_cst);
   auto wal = FileSize(wal_path());
-  if (gate == 0 || (wal.ok() && *wal != 0)) return;
-  c->closed_stamp.store(HashOf(StampOf(path_)), std::memory_order_seq_cst);
-  c->closed_gate.store(gate, std::memory_order_seq_cst);
+  if ((wal.ok() && *wal != 0) || (at.gate == 0 && at.anchor.life == 0)) return;
+  const uint64_t stamp = HashOf(StampOf(path_));
+  // Opened and closed again with nothing committed: the file is still as the close before left it.
+  const bool nothing = at.gate == 0 && at.anchor.changes == 0 && stamp == before;
+  if (!nothing) c->closed_gate.store(at.gate, std::memory_order_seq_cst);
+  c->closed_life.store(at.anchor.life, std::memory_order_seq_cst);
+  c->closed_anchor_gate.store(at.anchor.gate, std::memory_order_seq_cst);
+  c->closed_changes.store(at.anchor.changes, std::memory_order_seq_cst);
+  c->closed_stamp.store(stamp, std::memory_order_seq_cst);
 }
 
-uint64_t Database::ClosedGate(const FileStamp& now) const {
-  const uint64_t gate = control_->closed_gate.load(std::memory_order_seq_cst);
-  const uint64_t stamp = control_->closed_stamp.load(std::memory_order_seq_cst);
-  if (now == FileStamp{} || control_->closed_gate.load(std::memory_order_seq_cst) != gate) return 0;
-  return stamp == HashOf(now) ? gate : 0;
+ClosedAt Database::Closed(const FileStamp& now) const {
+  const ControlBlock* c = control_;
+  const uint64_t stamp = c->closed_stamp.load(std::memory_order_seq_cst);
+  if (now == FileStamp{} || stamp != HashOf(now)) return {};
+  ClosedAt at;
+  at.stamp = now;
+  at.gate = c->closed_gate.load(std::memory_order_seq_cst);
+  at.anchor = {c->closed_life.load(std::memory_order_seq_cst), c->closed_changes.load(std::memory_order_seq_cst),
+               c->closed_anchor_gate.load(std::memory_order_seq_cst)};
+  return c->closed_stamp.load(std::memory_order_seq_cst) == stamp ? at : ClosedAt{};
 }
 
 void Database::AddUser() {
   MutexLock lock(gate_);
   if (users_++ != 0) return;
-  if (TryLock(gate_fd_.get(), LockByte::kUsers)) control_->gate_life.store(0, std::memory_order_release);
+  if (TryLock(gate_fd_.get(), LockByte::kUsers)) control_->users_epoch.fetch_add(1, std::memory_order_seq_cst);
   // Waits at most for another process that is at these two lines.
   (void)LockShared(gate_fd_.get(), LockByte::kUsers, LockPath(folder_));
 }
@@ -219,28 +242,34 @@ void Database::RemoveUser() {
 
 void Database::BeginWal(uint64_t position, uint32_t changes) noexcept {
   ControlBlock* c = control_;
-  c->begin_gate.store(0, std::memory_order_relaxed);
+  c->begin_position.store(0, std::memory_order_relaxed);
   uint32_t gate_changes = 0;
-  const uint64_t gate = LastGate(IndexLife(path_), &gate_changes);
+  const uint64_t life = Life();
+  const uint64_t gate = LastGate(life, &gate_changes);
+  c->begin_life.store(life, std::memory_order_release);
+  c->begin_gate.store(gate, std::memory_order_release);
   c->begin_gate_changes.store(gate_changes, std::memory_order_release);
   c->begin_changes.store(changes, std::memory_order_release);
   c->begin_position.store(position, std::memory_order_release);
-  c->begin_gate.store(gate, std::memory_order_release);
 }
 
 Database::WalBegin Database::BeginOf(const WalSalts& salts, uint64_t life) const {
   const ControlBlock* c = control_;
   WalBegin begin;
+  const uint64_t position = c->begin_position.load(std::memory_order_acquire);
+  begin.life = c->begin_life.load(std::memory_order_acquire);
   begin.gate = c->begin_gate.load(std::memory_order_acquire);
   begin.gate_changes = c->begin_gate_changes.load(std::memory_order_acquire);
   begin.changes = c->begin_changes.load(std::memory_order_acquire);
-  const uint64_t position = c->begin_position.load(std::memory_order_acquire);
   begin.frame = static_cast<uint32_t>(position);
   // As in LastGate.
-  const bool whole = begin.gate != 0 && c->begin_gate.load(std::memory_order_acquire) == begin.gate;
+  const bool whole = position != 0 && c->begin_position.load(std::memory_order_acquire) == position;
   if (whole && position >> 32 == PackPosition(salts, 0) >> 32) return begin;
   WalBegin last;
+  last.life = life;
   last.gate = LastGate(life, &last.gate_changes);
+  // A gate that did not lead to a restart: of this very WAL.
+  if (last.gate >> 32 == PackPosition(salts, 0) >> 32) last.gate = 0;
   return last;
 }
 
@@ -272,7 +301,8 @@ Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader
   chunk.changes = header.changes;
   chunk.at_end = last == header.max_frame;
   // A gate of an earlier life of the wal-index says nothing about this WAL, unless a tap saw it begin.
-  const WalBegin begin = BeginOf(chunk.salts, IndexLife(path_));
+  const WalBegin begin = BeginOf(chunk.salts, Life());
+  chunk.life = begin.life;
   chunk.gate_position = begin.gate;
   chunk.gate_changes = begin.gate_changes;
   chunk.begin_frame = begin.frame;

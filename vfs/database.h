@@ -21,7 +21,7 @@
 
 namespace replica {
 
-// Before each run of frames in a journal file; 64 bytes, little-endian.
+// Before each run of frames in a journal file; 72 bytes, little-endian.
 struct JournalChunk {
   WalSalts salts{};
   uint32_t page_size = 0;
@@ -33,16 +33,13 @@ struct JournalChunk {
   uint32_t gate_changes = 0;
   uint32_t begin_frame = 0;  // the first commit that a tap saw in this WAL (WalBegin); 0: not known
   uint32_t begin_changes = 0;
+  uint64_t life = 0;  // WalBegin::life
 
   uint64_t bytes() const { return uint64_t{count} * (page_size + kFrameHeaderSize); }
 };
-constexpr size_t kJournalChunkSize = 64;
+constexpr size_t kJournalChunkSize = 72;
 std::string EncodeChunk(const JournalChunk& chunk);
 bool DecodeChunk(std::string_view bytes, JournalChunk* chunk);
-
-// Identifies one life of the wal-index: the -shm file from its creation to its removal. SQLite's count of commits
-// (iChange) begins anew with each.
-uint64_t IndexLife(const std::string& database_path);
 
 class Database {
  public:
@@ -85,6 +82,10 @@ class Database {
     if (wake_at == kWakeAtAnyCommit || wake_at >> 32 != position >> 32 || position >= wake_at) Wake();
   }
 
+  // Identifies one life of the wal-index: from its creation, or a time when nobody used it, to the next. SQLite's count
+  // of commits (iChange) runs on within it. Changes only while no connection of this process is a user (AddUser).
+  uint64_t Life() const;
+
   // The last gate passed in the wal-index life `life`: where the WAL ended, and SQLite's count of commits there. 0 when
   // there was none, or when one is passing just now. Lock-free against PassGate.
   uint64_t LastGate(uint64_t life, uint32_t* changes) const;
@@ -92,7 +93,8 @@ class Database {
   // Which gate a WAL follows, and SQLite's count of commits at the first commit that a tap saw in it: that count
   // compares with the gate's also after a crash.
   struct WalBegin {
-    uint64_t gate = 0;          // packed position where the WAL before ended; 0: nothing is known
+    uint64_t life = 0;          // of the wal-index then; 0: nothing is known
+    uint64_t gate = 0;          // packed position where the WAL before ended; 0: none passed a gate in that life
     uint32_t gate_changes = 0;  // SQLite's count of commits there
     uint32_t frame = 0;         // of the commit; 0: none seen, compare at the WAL's end
     uint32_t changes = 0;       // SQLite's count of commits at it
@@ -106,13 +108,13 @@ class Database {
   // raises `overflow` and lets the application go on: the leader heals by difference.
   void PassGate(const volatile void* region0) noexcept EXCLUDES(gate_);
 
-  // The last connection has checkpointed and deleted the WAL, and still has the whole file locked: notes how it leaves
-  // the file, so that whoever opens it next can tell that the next WAL follows `gate`, the last one (GateJustPassed).
-  void NoteClosed(uint64_t gate) noexcept;
-  // Right after PassGate: where the WAL ended; 0 when that is not known.
-  uint64_t GateJustPassed() const;
-  // Where the WAL ended before a file of this stamp was closed; 0 when that is not known.
-  uint64_t ClosedGate(const FileStamp& now) const;
+  // The whole file is locked for the last close and the gate is passed: how the database will be left.
+  ClosedAt Closing(const volatile void* region0) const noexcept;
+  // The last connection has checkpointed and deleted the WAL, and still has the whole file locked: notes that, so that
+  // whoever opens it next can tell which WAL comes next.
+  void NoteClosed(const ClosedAt& at) noexcept;
+  // How a file that has this stamp now was closed; nothing known when it was written since.
+  ClosedAt Closed(const FileStamp& now) const;
 
   // --- for the leader
 
@@ -129,8 +131,7 @@ class Database {
   Status ResetJournal(uint64_t durable, bool drop) EXCLUDES(gate_);
 
   // A connection of this process begins or ends to use the wal-index. While any process's does, the index is not
-  // rebuilt, so SQLite's count of commits runs on; the first user to come after there was none declares the last gate's
-  // count void.
+  // rebuilt, so SQLite's count of commits runs on; with the first user to come after there was none another life begins.
   void AddUser() EXCLUDES(gate_);
   void RemoveUser() EXCLUDES(gate_);
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <mutex>
+#include <shared_mutex>
 #include <unordered_map>
 #include <vector>
 
@@ -15,6 +16,12 @@ namespace replica {
 namespace {
 
 thread_local int own_connections = 0;
+// Held shared while a thread of libreplica's is inside SQLite; a fork takes it alone, so that the child does not inherit
+// SQLite's mutexes locked by a thread that it does not have. Never destroyed; the child begins with a new one.
+std::shared_mutex*& InsideSqlite() {
+  static auto* mutex = new std::shared_mutex;
+  return mutex;
+}
 thread_local bool probing = false;  // the method table of a VFS is looked up: its file is nobody's
 
 struct AdoptedFile {
@@ -35,14 +42,17 @@ struct AdoptedFile {
   const volatile void* region0 = nullptr;  // of the wal-index, once it is mapped
   bool wal_seen = false;
   bool closing = false;       // the whole file is locked for the last close
-  uint64_t closing_gate = 0;  // where the WAL ended then
+  ClosedAt closing_at;        // how the last close will leave it
   int read_mark = -1;
 };
 
 // All adopted files of the application's, and the VFSes that are hooked. One mutex, never taken on the commit path.
 struct Registry {
   std::mutex mutex;
+  std::mutex installing;  // taken before `mutex`
   std::vector<AdoptedFile*> files;
+  // In a child after fork(): files of libreplica's own connections, which belong to threads of the parent's.
+  std::vector<AdoptedFile*> orphans;
   std::unordered_map<sqlite3_vfs*, int (*)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*)> lower_open;
   ShimHooks hooks;
 };
@@ -118,7 +128,7 @@ int FileLock(sqlite3_file* f, int level) {
     Database* database = a->bound.load(std::memory_order_acquire);
     if (database != nullptr) database->PassGate(a->region0);
     // While the wal-index is still there to tell.
-    a->closing_gate = database == nullptr ? 0 : database->GateJustPassed();
+    a->closing_at = database == nullptr ? ClosedAt{} : database->Closing(a->region0);
     a->closing = true;
   }
   return rc;
@@ -129,7 +139,7 @@ int FileUnlock(sqlite3_file* f, int level) {
   if (a->closing) {
     a->closing = false;
     Database* database = a->bound.load(std::memory_order_acquire);
-    if (database != nullptr) database->NoteClosed(a->closing_gate);
+    if (database != nullptr) database->NoteClosed(a->closing_at);
   }
   return a->lower->xUnlock(f, level);
 }
@@ -271,6 +281,23 @@ int LateShmLock(sqlite3_file* f, int offset, int n, int flags, ShmLockMethod ori
   return f->pMethods->xShmLock(f, offset, n, flags);
 }
 
+// SQLite in the child takes the locks of libreplica's connection in the parent for its own, and would take none for the
+// child's new connections to that file: then another process could delete the WAL under them. Closing a file drops the
+// locks of the process that closes it only. Not done in the fork handler: that runs also before an exec, when SQLite's
+// mutexes may belong to threads that the child does not have.
+void CloseOrphans() {
+  std::vector<AdoptedFile*> orphans;
+  {
+    Registry& r = Files();
+    std::lock_guard<std::mutex> lock(r.mutex);
+    orphans.swap(r.orphans);
+  }
+  for (AdoptedFile* a : orphans) {
+    if (a->region0 != nullptr) (void)a->lower->xShmUnmap(a->file, 0);
+    (void)a->lower->xClose(a->file);
+  }
+}
+
 int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, int* out_flags) {
   int (*lower)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*) = nullptr;
   ShimHooks* hooks = nullptr;
@@ -299,6 +326,7 @@ int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, i
       return SQLITE_CANTOPEN;
     }
   }
+  if (main_database) CloseOrphans();
   const int rc = lower(vfs, name, f, flags, out_flags);
   if (rc == SQLITE_OK && main_database && f->pMethods != nullptr && !IsAdopted(f)) Adopt(f, name, name, own);
   return rc;
@@ -315,9 +343,8 @@ void SetShimHooks(ShimHooks hooks) {
 void InstallShim(sqlite3_vfs* vfs) {
   if (vfs == nullptr || probing) return;
   // One at a time. The registry's mutex comes after: a VFS may open its files through one that is hooked already.
-  static auto* installing = new std::mutex;
-  std::lock_guard<std::mutex> install(*installing);
   Registry& r = Files();
+  std::lock_guard<std::mutex> install(r.installing);
   {
     std::lock_guard<std::mutex> lock(r.mutex);
     if (vfs->xOpen == HookedOpen || r.lower_open.count(vfs) != 0) return;
@@ -403,10 +430,10 @@ int OpenFiles(const std::string& path) {
 }
 
 OwnConnectionScope::OwnConnectionScope() {
-  own_connections++;
+  if (own_connections++ == 0) InsideSqlite()->lock_shared();
 }
 OwnConnectionScope::~OwnConnectionScope() {
-  own_connections--;
+  if (--own_connections == 0) InsideSqlite()->unlock_shared();
 }
 bool OwnConnectionScope::active() {
   return own_connections > 0;
@@ -427,19 +454,36 @@ void BindOwnFile(sqlite3_file* own_file, const std::shared_ptr<Database>& databa
   a->bound.store(database.get(), std::memory_order_release);
 }
 
+void HoldFilesForFork() {
+  InsideSqlite()->lock();
+  Files().mutex.lock();
+}
+
+void ReleaseFilesAfterFork() {
+  Files().mutex.unlock();
+  InsideSqlite()->unlock();
+}
+
 void ForgetFilesAfterFork() {
-  // The parent's threads do not exist here and may have held the mutex: start with a new registry, keep the hooks. The
-  // parent's connections stay open in the child's memory and pass through, unbound, if they are used at all.
+  // The parent's threads do not exist here: start with a new registry, keep the hooks. The application's connections
+  // stay open in the child's memory and pass through, unbound, if they are used at all. What they hold on to is the
+  // parent's and is never touched again.
   Registry* old = RegistryPointer();
   auto* fresh = new Registry;
   fresh->hooks = old->hooks;
   fresh->lower_open = old->lower_open;
   for (AdoptedFile* a : old->files) {
     a->bound.store(nullptr);
+    new std::shared_ptr<Database>(std::move(a->database));
+    new std::vector<std::shared_ptr<Database>>(std::move(a->earlier));
+    a->database.reset();
+    a->earlier.clear();
+    (a->own ? fresh->orphans : fresh->files).push_back(a);
     a->own = true;
   }
-  fresh->files = old->files;
+  fresh->orphans.insert(fresh->orphans.end(), old->orphans.begin(), old->orphans.end());
   RegistryPointer() = fresh;
+  InsideSqlite() = new std::shared_mutex;
 }
 
 }  // namespace replica

@@ -76,6 +76,9 @@ void BindOwnFile(sqlite3_file* own_file, const std::shared_ptr<Database>& databa
 
 // After fork(), in the child: files and databases of the parent's are no longer ours.
 void ForgetFilesAfterFork();
+// Before fork(), and after it in the parent: waits until no thread of libreplica's is inside SQLite, and keeps it so.
+void HoldFilesForFork();
+void ReleaseFilesAfterFork();
 
 }  // namespace replica
 

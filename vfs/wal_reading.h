@@ -11,6 +11,10 @@
 
 namespace replica {
 
+inline Database::WalBegin BeginOf(const JournalChunk& chunk) {
+  return {chunk.life, chunk.gate_position, chunk.gate_changes, chunk.begin_frame, chunk.begin_changes};
+}
+
 struct WalSource::Reading {
   Batch batch;
   WalPosition at;                  // the last frame read

@@ -25,7 +25,7 @@ WalSource::WalSource(std::shared_ptr<Database> database, std::unique_ptr<OwnConn
     : database_(std::move(database)),
       connection_(std::move(connection)),
       page_size_(connection_->page_size()),
-      life_(IndexLife(database_->path())),
+      life_(database_->Life()),
       view_(connection_.get()) {}
 
 Result<std::unique_ptr<WalSource>> WalSource::Open(const std::shared_ptr<Database>& database, bool guard) {
@@ -41,49 +41,40 @@ void WalSource::LetGo() {
   if (guard_ != nullptr) guard_->Drop();
 }
 
-void WalSource::SetPosition(const WalPosition& position, bool fresh) {
+void WalSource::SetPosition(const WalPosition& position, const WalAnchor& anchor) {
   position_ = position;
-  fresh_ = fresh;
-  anchored_ = false;
+  anchor_ = anchor;
   lost_ = false;
   base_frames_.clear();
   new_frames_.clear();
   new_frames_salts_ = position.salts;
   check_changes_ = false;
-  if (fresh) {
-    // The database file is as it was left, in this life of the wal-index nothing had been restarted: its first commit
-    // is the first that is new. SQLite has counted from 0.
-    anchored_ = true;
-    anchor_changes_ = 0;
-  } else if (position.frame == 0 && position.SameWal(view_.state().position) && view_.state().empty_wal) {
-    // Taken from a view when the WAL had no commit: whoever begins it may draw new salts (walFrames, nCkpt).
-    anchored_ = true;
-    anchor_changes_ = view_.state().changes;
-  }
 }
 
 // Whether the WAL with these salts, the live one or that of a journal chunk, comes next after `at`. Salts do not tell:
 // a connection that has not checkpointed yet draws new ones at random for the WAL it begins. SQLite's count of commits
 // does.
 WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& salts,
-                                         const Database::WalBegin& begin) const {
-  if (anchored_ && (fresh_ || at.frame == 0)) return {true, anchor_changes_, 0, 0};
+                                         const Database::WalBegin& begin, bool live) const {
+  if (anchor_.life != 0 && begin.life == anchor_.life && begin.gate == anchor_.gate)
+    return {true, anchor_.changes, begin.frame, begin.changes};
+  // The file is as its last close left it, so the first WAL of this life comes next, where SQLite counts from 0; or the
+  // live one, when a crash has begun another life of the wal-index since a tap saw it begin.
+  const bool closed = anchor_ == FirstAnchor() || (closed_gate_ != 0 && closed_gate_ == PackPosition(at.salts, at.frame));
+  if (closed && begin.gate == 0 && (begin.life == life_ || (live && begin.frame != 0)))
+    return {true, 0, begin.frame, begin.changes};
   if (begin.gate != 0 && begin.gate == PackPosition(at.salts, at.frame))
     return {true, begin.gate_changes, begin.frame, begin.changes};
-  // The first WAL since the last close, in a life of the wal-index of its own: SQLite has counted from 0.
-  if (closed_gate_ != 0 && closed_gate_ == PackPosition(at.salts, at.frame)) return {true, 0, 0, 0};
   Succession by_guard;
   by_guard.proven = guard_ != nullptr && guard_->Follows(at, salts, &by_guard.start);
   return by_guard;
 }
 
 Result<bool> WalSource::Reachable() {
-  if (fresh_) return true;
-  if (position_.salts == WalSalts{}) return false;
   WalIndexHeader header;
-  if (!connection_->Index(&header)) return false;
-  const uint64_t packed = PackPosition(position_.salts, position_.frame);
-  if (header.wal_salts() == position_.salts) {
+  if (!connection_->Index(&header))
+    return Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
+  if (position_.salts != WalSalts{} && header.wal_salts() == position_.salts) {
     if (position_.frame == 0) return true;
     FrameHeader frame;
     if (header.max_frame < position_.frame) return false;
@@ -91,10 +82,12 @@ Result<bool> WalSource::Reachable() {
     return BelongsTo(frame, position_.salts) && frame.checksum[0] == position_.checksum[0] &&
            frame.checksum[1] == position_.checksum[1];
   }
-  if (closed_gate_ != 0 && closed_gate_ == packed) return true;  // and counted when it is read
   const Database::WalBegin begin = database_->BeginOf(header.wal_salts(), life_);
-  if (begin.gate == packed)
-    return header.max_frame != 0 ? header.max_frame >= begin.frame : header.changes == begin.gate_changes;
+  if (const Succession next = LeadsOn(position_, header.wal_salts(), begin, true); next.proven) {
+    // What it must be counted to is checked when it is read.
+    if (header.max_frame != 0 ? header.max_frame >= next.frame : header.changes == next.start.value_or(header.changes))
+      return true;
+  }
   REPLICA_ASSIGN(auto journals, database_->RotateJournal());
   for (const std::string& path : journals) {
     auto bytes = FileBytes::Open(path);
@@ -103,7 +96,7 @@ Result<bool> WalSource::Reachable() {
       JournalChunk chunk;
       REPLICA_ASSIGN(std::string head, (*bytes)->Read(at, kJournalChunkSize));
       if (!DecodeChunk(head, &chunk)) break;
-      if (chunk.gate_position == packed && chunk.first == 1) return true;
+      if (chunk.first == 1 && LeadsOn(position_, chunk.salts, BeginOf(chunk), false).proven) return true;
       if (chunk.salts == position_.salts && chunk.first <= position_.frame + 1 &&
           chunk.first + chunk.count > position_.frame)
         return true;
@@ -118,19 +111,18 @@ uint64_t WalSource::Backlog() {
   if (!connection_->Index(&header)) return 0;
   const uint64_t frame_size = page_size_ + kFrameHeaderSize;
   const uint64_t journaled = database_->control()->journal_total.load();
-  if (fresh_ || header.wal_salts() != position_.salts) return journaled + header.max_frame * frame_size;
+  if (header.wal_salts() != position_.salts) return journaled + header.max_frame * frame_size;
   return header.max_frame > position_.frame ? (header.max_frame - position_.frame) * frame_size : 0;
 }
 
-bool WalSource::EnterWal(const WalSalts& salts, const Database::WalBegin& begin, Reading* r) {
-  const Succession succession = LeadsOn(r->at, salts, begin);
+bool WalSource::EnterWal(const WalSalts& salts, const Database::WalBegin& begin, bool live, Reading* r) {
+  const Succession succession = LeadsOn(r->at, salts, begin, live);
   if (!succession.proven || !r->open.empty()) return false;
   start_changes_ = succession.start.value_or(0);
   check_changes_ = succession.start.has_value();
   check_frame_ = succession.frame;
   check_count_ = succession.changes;
-  fresh_ = false;
-  anchored_ = false;
+  anchor_ = {};
   commits_seen_ = 0;
   commit_frames_ = 0;
   r->at = {};
@@ -144,6 +136,7 @@ bool WalSource::EnterWal(const WalSalts& salts, const Database::WalBegin& begin,
 
 // Adds one frame; at the end of a commit, the commit.
 Status WalSource::AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* r) {
+  anchor_ = {};
   r->at.frame++;
   r->at.checksum[0] = header.checksum[0];
   r->at.checksum[1] = header.checksum[1];
@@ -273,6 +266,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   // A transaction begun now ends where this Collect does, or before: what it guards is captured then. Capture does not
   // depend on it: without one, a gap is still found.
   renewed_ = guard_ != nullptr && guard_->Renew().ok();
+  const WalAnchor anchor = anchor_;
   Reading r;
   r.budget = memory_budget;
   r.until = until;
@@ -303,16 +297,16 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
       status = Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
       break;
     }
-    if (fresh_ || header.wal_salts() != r.at.salts) {
+    if (header.wal_salts() != r.at.salts) {
       // The gate publishes its journal first, then its position: when the position is not ours, the journal may hold
       // more than it did a moment ago. Look again before judging.
       const Database::WalBegin begin = database_->BeginOf(header.wal_salts(), life_);
       bool entered = false;
       if (header.max_frame == 0) {
-        const Succession empty = LeadsOn(r.at, header.wal_salts(), begin);
+        const Succession empty = LeadsOn(r.at, header.wal_salts(), begin, true);
         entered = empty.proven && r.open.empty() && header.changes == empty.start.value_or(header.changes);
       } else {
-        entered = EnterWal(header.wal_salts(), begin, &r);
+        entered = EnterWal(header.wal_salts(), begin, true, &r);
       }
       if (!entered) {
         auto place = [](uint64_t packed) {
@@ -346,6 +340,8 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   if (Status checked = CheckUnfinished(r); !checked.ok()) status = checked;
   for (BatchCommit& commit : b.commits)
     if (commit.time == 0) commit.time = now;
+  // Nothing was read to its end, perhaps because the WAL was restarted meanwhile: what comes next is proved anew.
+  if (b.end.SameWal(position_) && b.end.frame == position_.frame) anchor_ = anchor;
   position_ = b.end;
   // Commits that do not add up with SQLite's count must not be told: some before them are missing.
   if (lost_) return status;
@@ -435,12 +431,19 @@ bool WalSource::AtView() const {
   if (position_.SameWal(view.position)) return position_.frame == view.position.frame;
   if (view.position.frame != 0) return false;
   // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
-  const Succession succession = LeadsOn(position_, view.position.salts, database_->BeginOf(view.position.salts, life_));
+  const Succession succession = LeadsOn(position_, view.position.salts, database_->BeginOf(view.position.salts, life_), true);
   return succession.proven && view.changes >= succession.start.value_or(0);
 }
 
 Status WalSource::BeginView() {
-  return view_.Begin();
+  REPLICA_TRY(view_.Begin());
+  view_anchor_ = {};
+  if (!view_.state().empty_wal) return Ok();
+  // The WAL held nothing, and no gate changes that it was the last one's which had passed before.
+  view_anchor_ = {life_, view_.state().changes, 0};
+  uint32_t changes = 0;
+  view_anchor_.gate = database_->LastGate(life_, &changes);
+  return Ok();
 }
 
 void WalSource::EndView() {

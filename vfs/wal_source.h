@@ -27,9 +27,10 @@ class WalSource : public Source {
   WalSource(const WalSource&) = delete;
   WalSource& operator=(const WalSource&) = delete;
 
-  // The WAL that is there now is the first since the file was closed at this packed position; 0: nothing is known.
   void SetClosedGate(uint64_t gate) override { closed_gate_ = gate; }
-  void SetPosition(const WalPosition& position, bool fresh) override;
+  void SetPosition(const WalPosition& position, const WalAnchor& anchor) override;
+  // SQLite counts from 0 in each life of the wal-index, and no WAL has ended yet.
+  WalAnchor FirstAnchor() const override { return {life_, 0, 0}; }
   Result<bool> Reachable() override;
   uint64_t Backlog() override;
   Result<Batch> Collect(uint64_t memory_budget, const WalPosition* until) override;
@@ -44,6 +45,7 @@ class WalSource : public Source {
   void EndView() override;
   bool AtView() const override;
   const WalPosition& view_position() const override { return view_.state().position; }
+  WalAnchor view_anchor() const override { return view_anchor_; }
   uint32_t view_pages() const override { return view_.pages(); }
   uint32_t view_changes() const override { return view_.state().changes; }
   uint32_t page_size() const override { return page_size_; }
@@ -62,7 +64,7 @@ class WalSource : public Source {
   // kUnavailable: the WAL was restarted meanwhile, look again.
   Status ReadLive(const WalIndexHeader& header, Reading* reading);
   Status AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* reading);
-  bool EnterWal(const WalSalts& salts, const Database::WalBegin& begin, Reading* reading);
+  bool EnterWal(const WalSalts& salts, const Database::WalBegin& begin, bool live, Reading* reading);
   // Why a WAL comes next after another.
   struct Succession {
     bool proven = false;
@@ -70,7 +72,8 @@ class WalSource : public Source {
     uint32_t frame = 0;             // where to compare the count: at this commit, with `changes`; 0: at the WAL's end,
     uint32_t changes = 0;           // with the wal-index's
   };
-  Succession LeadsOn(const WalPosition& at, const WalSalts& salts, const Database::WalBegin& begin) const;
+  // `live`: it is the WAL that is there now, not one that a journal remembers.
+  Succession LeadsOn(const WalPosition& at, const WalSalts& salts, const Database::WalBegin& begin, bool live) const;
   uint32_t NotDurable() const;  // committed frames that only the WAL holds
   Status CheckChanges(uint32_t changes);
   Status Lost(const std::string& why) const;
@@ -85,7 +88,8 @@ class WalSource : public Source {
   bool reached_end_ = false;  // the last Collect read all that was committed when it began
 
   WalPosition position_;
-  bool fresh_ = false;
+  // Holds as long as capture stands at the position it was set with; none otherwise.
+  WalAnchor anchor_;
   bool verify_journal_ = true;  // until the first Collect: journals of an earlier leader are not trusted
   // Last frame of each page in the WAL of position_, up to the position before the last Collect; and of the last
   // Collect.
@@ -94,11 +98,9 @@ class WalSource : public Source {
   WalSalts new_frames_salts_{};  // the WAL that both are of
   // Commits since the WAL of position_ began, against SQLite's own count: proof that no foreign commit was lost at the
   // restart. Checked once a WAL.
-  uint64_t closed_gate_ = 0;     // SetClosedGate
-  uint64_t life_ = 0;            // IndexLife, the same for as long as the connection is open
-  bool anchored_ = false;        // the position is the start of whatever WAL comes next,
-  uint32_t anchor_changes_ = 0;  // as long as SQLite has counted no commit beyond these
-  bool lost_ = false;            // the check failed: a new position is needed
+  uint64_t closed_gate_ = 0;
+  const uint64_t life_;  // Database::Life, the same for as long as the connection is open
+  bool lost_ = false;    // the check failed: a new position is needed
   bool check_changes_ = false;
   uint32_t start_changes_ = 0;
   uint32_t check_frame_ = 0;  // Succession::frame and changes
@@ -107,6 +109,7 @@ class WalSource : public Source {
   uint64_t commit_frames_ = 0;  // all frames marked as commits
 
   DatabaseView view_;
+  WalAnchor view_anchor_;
 };
 
 }  // namespace replica

@@ -26,10 +26,9 @@ Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) 
     if (at + kJournalChunkSize + chunk.bytes() > size || chunk.page_size != page_size_) break;
     const uint64_t frames_at = at + kJournalChunkSize;
     at = frames_at + chunk.bytes();
-    if (fresh_ || chunk.salts != r->at.salts) {
+    if (chunk.salts != r->at.salts) {
       // An older WAL's chunk is behind us already when it does not start where we stand.
-      const Database::WalBegin begin{chunk.gate_position, chunk.gate_changes, chunk.begin_frame, chunk.begin_changes};
-      if (chunk.first != 1 || !EnterWal(chunk.salts, begin, r)) continue;
+      if (chunk.first != 1 || !EnterWal(chunk.salts, BeginOf(chunk), false, r)) continue;
     }
     const uint32_t last = chunk.first + chunk.count - 1;
     if (last <= r->at.frame) continue;

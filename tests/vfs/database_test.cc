@@ -132,7 +132,7 @@ TEST_F(DatabaseTest, Regression_JournalAfterACrashNamesTheGateBeforeItsWal) {
   database_->RemoveUser();
   database_->AddUser();  // nobody was there: the gate's count is void, the first commit's is not
   uint32_t ignored = 0;
-  EXPECT_EQ(database_->LastGate(IndexLife(path_), &ignored), 0U);
+  EXPECT_EQ(database_->LastGate(database_->Life(), &ignored), 0U);
   ASSERT_TRUE(database_->RemoveJournals(*database_->RotateJournal()).ok());
   ASSERT_TRUE(database_->JournalFrames(region_, UINT32_MAX).ok());
   JournalChunk chunk;
