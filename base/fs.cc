@@ -79,17 +79,34 @@ bool FileExists(const std::string& path) {
   return ::lstat(path.c_str(), &st) == 0;
 }
 
-Result<std::string> ReadFile(const std::string& path, uint64_t limit) {
-  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDONLY));
+Result<std::string> ReadWhole(int fd, uint64_t limit, const std::string& path) {
   struct stat st {};
-  if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path);
+  if (::fstat(fd, &st) != 0) return ErrnoStatus(errno, "stat", path);
+  if (!S_ISREG(st.st_mode)) {
+    std::string data;
+    char piece[65536];
+    for (;;) {
+      const ssize_t n = ::read(fd, piece, sizeof piece);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return ErrnoStatus(errno, "read", path);
+      if (n == 0) return data;
+      data.append(piece, static_cast<size_t>(n));
+      if (data.size() > limit)
+        return Status(Code::kCorrupt, path + " is longer than " + std::to_string(limit) + " bytes");
+    }
+  }
   if (static_cast<uint64_t>(st.st_size) > limit)
     return Status(Code::kCorrupt, path + " is " + std::to_string(st.st_size) + " bytes long; at most " +
                                       std::to_string(limit) + " were expected");
   std::string data(static_cast<size_t>(st.st_size), '\0');
-  REPLICA_ASSIGN(size_t n, ReadAt(fd.get(), data.data(), data.size(), 0, path));
+  REPLICA_ASSIGN(size_t n, ReadAt(fd, data.data(), data.size(), 0, path));
   data.resize(n);
   return data;
+}
+
+Result<std::string> ReadFile(const std::string& path, uint64_t limit) {
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDONLY));
+  return ReadWhole(fd.get(), limit, path);
 }
 
 Status ReplaceFile(const std::string& path, std::string_view data, bool durable) {

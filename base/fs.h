@@ -54,6 +54,8 @@ Status SyncFolder(const std::string& folder);      // makes a rename or a new na
 Result<uint64_t> FileSize(const std::string& path);
 bool FileExists(const std::string& path);
 // Reads a whole file; kCorrupt when it is larger than `limit` bytes.
+// Of an open file, a pipe too, to its end.
+Result<std::string> ReadWhole(int fd, uint64_t limit, const std::string& path);
 Result<std::string> ReadFile(const std::string& path, uint64_t limit);
 // Writes `data` beside `path`, then renames it over `path`. `durable` also fsyncs file and folder.
 Status ReplaceFile(const std::string& path, std::string_view data, bool durable);

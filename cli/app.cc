@@ -102,6 +102,8 @@ void AddServing(CLI::App* app, Invocation* invocation) {
       replicate->add_option("database", arguments->database, "This database instead of those of the configuration");
   replicate->add_option("url", arguments->url, "Its replica's URL")->needs(database);
   replicate->add_option("--exec,-e", arguments->exec, "Run this command, pass signals on to it, and end with it");
+  replicate->add_flag("--restore-if-db-not-exists", arguments->restore,
+                      "First restore configured databases that are missing (as restore: auto does)");
   replicate->add_flag("--supervised", arguments->supervised)->group("");  // the extension's; hidden
 }
 

@@ -31,6 +31,14 @@ void Child::Signal(int signal) const {
   if (pid_ > 0) ::kill(pid_, signal);
 }
 
+void Child::ReapOthers() const {
+  for (;;) {
+    siginfo_t info{};
+    if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0 || info.si_pid == pid_) return;
+    (void)::waitpid(info.si_pid, nullptr, WNOHANG);
+  }
+}
+
 std::optional<int> Child::Ended() {
   int status = 0;
   if (pid_ <= 0 || ::waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;

@@ -18,6 +18,8 @@ class Child {
   bool running() const { return pid_ > 0; }
   // Passes a signal on.
   void Signal(int signal) const;
+  // Takes the exit codes of processes that are not the command: as a container's first process one inherits them.
+  void ReapOthers() const;
   // Its exit code once it has ended (128 + the signal that killed it).
   std::optional<int> Ended();
 

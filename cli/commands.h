@@ -65,6 +65,7 @@ struct ReplicateArguments {
   std::string database;  // with `url`: this one instead of the configured
   std::string url;
   std::string exec;
+  bool restore = false;  // as if every database had restore: auto
   bool supervised = false;
 };
 

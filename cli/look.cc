@@ -143,7 +143,8 @@ int RunStatus(const Common& common, const StatusArguments& arguments) {
     const auto next = std::chrono::steady_clock::now() + std::chrono::duration<double>(arguments.interval);
     while (std::chrono::steady_clock::now() < next && !Interrupted())
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    if (Interrupted() || !std::cout.good()) return kExitOk;
+    if (Interrupted()) return kExitInterrupted;
+    if (!std::cout.good()) return kExitOk;
   }
 }
 

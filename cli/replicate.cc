@@ -26,6 +26,8 @@
 #include "config/parse.h"
 #include "ext/hub.h"
 #include "sql/report.h"
+#include "uploader/replica.h"
+#include "uploader/restore.h"
 
 namespace replica {
 namespace {
@@ -33,6 +35,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int64_t kLook = 1000000;         // µs between looks for new databases and at their state
+constexpr int kBusy = 50;                  // ms that opening a database may wait for a lock
 constexpr int64_t kStatusEvery = 5000000;  // µs between status lines to systemd
 
 // Lines for the journal or a container's log.
@@ -44,6 +47,25 @@ class Replicator {
  public:
   explicit Replicator(Session* session) : session_(session) {}
 
+  // Restores the databases that are missing and of which a replica is there, where that is asked for.
+  Status RestoreMissing(bool all) {
+    for (const std::string& path : session_->ConfiguredDatabases()) {
+      const DatabaseRule* rule = session_->config().FindRule(path);
+      if (FileExists(path) || rule == nullptr || !(all || rule->options.restore_missing)) continue;
+      REPLICA_ASSIGN(auto store, session_->StoreOf(path));
+      auto generations = ListGenerations(store.get());
+      if (!generations.ok()) return generations.status().In("restoring " + path);
+      if (generations->empty()) continue;
+      Log(path + " does not exist: restoring it from " + store->url());
+      REPLICA_TRY(ActAsOwner(ParentFolder(path)));
+      auto restored = RestoreDatabase(store.get(), {}, path, {});
+      ActAsOneself();
+      if (!restored.ok()) return restored.status().In("restoring " + path);
+      Log(path + " restored: TXID " + std::to_string(restored->txid) + " of " + FormatTime(restored->time));
+    }
+    return Ok();
+  }
+
   // Opens what is there and not open yet.
   void OpenNew() {
     for (const std::string& path : session_->ConfiguredDatabases()) {
@@ -53,6 +75,7 @@ class Replicator {
         continue;
       }
       auto open = Open(path);
+      ActAsOneself();
       if (open.ok()) {
         databases_[path].connection = std::move(*open);
         waiting_.erase(path);
@@ -94,7 +117,11 @@ class Replicator {
   // Flushes all of them within one bound, then closes them.
   void Close() {
     Hub::Get().StopAll();
-    databases_.clear();
+    while (!databases_.empty()) {
+      (void)ActAsOwner(databases_.begin()->first);
+      databases_.erase(databases_.begin());
+    }
+    ActAsOneself();
   }
 
  private:
@@ -105,7 +132,8 @@ class Replicator {
   };
 
   static Result<std::unique_ptr<OpenDatabase>> Open(const std::string& path) {
-    REPLICA_ASSIGN(auto open, OpenDatabase::Open(path));
+    // One that is locked must not keep the others, a signal or the watchdog waiting: it is tried again.
+    REPLICA_ASSIGN(auto open, OpenDatabase::Open(path, kBusy));
     REPLICA_ASSIGN(std::string mode, open->Query("PRAGMA journal_mode=WAL"));
     if (mode != "wal")
       return Status(Code::kUnavailable, "it stays in journal mode \"" + mode + "\" while others use it");
@@ -178,6 +206,7 @@ int64_t WatchdogInterval() {
 
 int Serve(Replicator* replicator, const UniqueFd& signals, const std::string& exec) {
   Child child;
+  const bool init = ::getpid() == 1;  // orphans of a container's command come to us
   replicator->OpenNew();
   if (!exec.empty()) {
     Status status = child.Start(exec);
@@ -209,6 +238,7 @@ int Serve(Replicator* replicator, const UniqueFd& signals, const std::string& ex
         stop = true;
       }
     }
+    if (init) child.ReapOthers();
     if (auto ended = child.Ended(); ended) {
       Log("the command ended with exit code " + std::to_string(*ended));
       exit_code = *ended;
@@ -306,8 +336,10 @@ int RunReplicate(const Common& common, const ReplicateArguments& arguments) {
   if (!common.config.empty()) environment["REPLICA_CONFIG"] = common.config;
   if (!arguments.database.empty()) {
     if (arguments.url.empty()) return fail(Invalid("give the replica's URL too: replica replicate DATABASE URL"));
+    if (!common.config.empty()) return fail(Invalid("give either a configuration file, or a database and its URL"));
     environment["REPLICA_CONFIG"] = "off";
     environment["REPLICA_URL"] = arguments.url;
+    environment.erase("REPLICA_DATABASES");
   }
   auto config = ReadConfig(environment);
   if (!config.ok()) return fail(config.status());
@@ -334,6 +366,7 @@ int RunReplicate(const Common& common, const ReplicateArguments& arguments) {
     if (!status.ok()) return fail(status);
   }
   Replicator replicator(session->get());
+  if (Status status = replicator.RestoreMissing(arguments.restore); !status.ok()) return fail(status);
   const std::string exec = arguments.exec.empty() ? (*session)->config().Get("exec") : arguments.exec;
   return Serve(&replicator, *signals, exec);
 }

@@ -2,7 +2,7 @@
 
 #include <fcntl.h>
 #include <glob.h>
-#include <grp.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -131,7 +131,7 @@ void InstallExtension() {
   sqlite3_close(db);
 }
 
-Result<std::unique_ptr<OpenDatabase>> OpenDatabase::Open(const std::string& path) {
+Result<std::unique_ptr<OpenDatabase>> OpenDatabase::Open(const std::string& path, int busy_ms) {
   if (!FileExists(path)) return Status(Code::kNotFound, "there is no database " + path);
   REPLICA_TRY(ActAsOwner(path));
   sqlite3* db = nullptr;
@@ -139,7 +139,7 @@ Result<std::unique_ptr<OpenDatabase>> OpenDatabase::Open(const std::string& path
   std::unique_ptr<OpenDatabase> out(new OpenDatabase(db));
   if (rc != SQLITE_OK)
     return Status(Code::kIo, "open " + path + ": " + (db == nullptr ? "out of memory" : sqlite3_errmsg(db)));
-  sqlite3_busy_timeout(db, 10000);
+  sqlite3_busy_timeout(db, busy_ms);
   // The first read opens the WAL, which is what replication begins with.
   auto read = out->Query("PRAGMA schema_version");
   if (!read.ok()) return read.status().In(path);
@@ -181,17 +181,22 @@ Result<std::unique_ptr<OpenDatabase>> EnsureUploader(const std::string& path) {
 }
 
 Status ActAsOwner(const std::string& path) {
-  if (::getuid() != 0) return Ok();
+  if (::geteuid() != 0) return Ok();
   struct stat st {};
+  ActAsOneself();
   if (::stat(path.c_str(), &st) != 0) return Ok();  // who opens it will tell
-  if (st.st_uid == ::geteuid()) return Ok();
-  if (::geteuid() != 0)
-    return {Code::kPermission,
-            path + " belongs to another user than the databases before it: run one command for each"};
-  const gid_t group = st.st_gid;
-  if (::setgroups(1, &group) != 0 || ::setegid(group) != 0 || ::seteuid(st.st_uid) != 0)
-    return ErrnoStatus(errno, "act as the owner of", path);
+  // Of the thread alone, other than seteuid: a process may upload databases of several owners. A call that changes
+  // nothing answers what is in force.
+  ::setfsgid(st.st_gid);
+  ::setfsuid(st.st_uid);
+  if (static_cast<uid_t>(::setfsuid(static_cast<uid_t>(-1))) != st.st_uid)
+    return {Code::kPermission, "root may not act as the owner of " + path + " here (CAP_SETUID)"};
   return Ok();
+}
+
+void ActAsOneself() {
+  ::setfsuid(::geteuid());
+  ::setfsgid(::getegid());
 }
 
 std::string Problem(const std::string& path, const nlohmann::ordered_json& status, double max_lag) {

@@ -51,7 +51,8 @@ void InstallExtension();
 class OpenDatabase {
  public:
   // Opens an existing database. When the configuration does not cover it, it is seen but not uploaded.
-  static Result<std::unique_ptr<OpenDatabase>> Open(const std::string& path);
+  // Waits `busy_ms` for locks of others; so do its statements.
+  static Result<std::unique_ptr<OpenDatabase>> Open(const std::string& path, int busy_ms = 10000);
   ~OpenDatabase();  // flushes, within the shutdown timeout, when this process uploads it
   OpenDatabase(const OpenDatabase&) = delete;
   OpenDatabase& operator=(const OpenDatabase&) = delete;
@@ -68,10 +69,11 @@ class OpenDatabase {
 // one.
 Result<std::unique_ptr<OpenDatabase>> EnsureUploader(const std::string& path);
 
-// As root: from now on this process acts as the owner of `path` (a database, or a folder to write into), so that the
-// files beside a database belong to who uses it. No effect for others. kPermission when the owner was taken on before
-// and is another.
+// As root: from now on this thread, and those that it starts, make files as the owner of `path` (a database, or a folder
+// to write into), so that what lies beside a database belongs to who uses it. No effect for others.
 Status ActAsOwner(const std::string& path);
+// The thread acts as itself again.
+void ActAsOneself();
 
 // Why a database needs attention, or empty. `status` is replica_status's of it; a lag above `max_lag` seconds counts
 // (0: none does).

@@ -5,7 +5,24 @@ namespace {
 
 using nlohmann::ordered_json;
 
-ordered_json OneSetting(const Setting& setting, const Values& values, bool s3) {
+// True when some database's replica takes the setting from the common place, or would if it were given there.
+bool IsNeeded(const Config& config, const Setting& setting) {
+  const std::string key = setting.key;
+  if (key != "url" && key != "access-key-id" && key != "secret-access-key") return false;
+  if (config.rules.empty()) return true;
+  const auto common = config.values.find(key);
+  for (const DatabaseRule& rule : config.rules) {
+    for (const std::string& missing : rule.missing)
+      if (missing.rfind(setting.environment[0], 0) == 0) return true;
+    const auto own = rule.values.find(key);
+    if (key != "url" && common != config.values.end() && own != rule.values.end() &&
+        own->second.source == common->second.source && rule.url.rfind("s3://", 0) == 0)
+      return true;
+  }
+  return false;
+}
+
+ordered_json OneSetting(const Setting& setting, const Values& values, bool required) {
   const auto found = values.find(setting.key);
   const bool set = found != values.end();
   const std::string key = setting.key;
@@ -15,17 +32,15 @@ ordered_json OneSetting(const Setting& setting, const Values& values, bool s3) {
           {"source", set ? found->second.source : "default"},
           {"secret", setting.secret},
           {"set", set},
-          {"required", key == "url" || (s3 && (key == "access-key-id" || key == "secret-access-key"))},
+          {"required", required},
           {"meaning", setting.meaning}};
 }
 
 }  // namespace
 
 ordered_json SettingsReport(const Config& config) {
-  bool s3 = config.rules.empty();
   ordered_json databases = ordered_json::array();
   for (const DatabaseRule& rule : config.rules) {
-    s3 = s3 || rule.url.rfind("s3://", 0) == 0;
     ordered_json entry;
     if (!rule.path.empty()) {
       entry["path"] = rule.path;
@@ -47,7 +62,7 @@ ordered_json SettingsReport(const Config& config) {
     databases.push_back(std::move(entry));
   }
   ordered_json settings = ordered_json::array();
-  for (const Setting& setting : AllSettings()) settings.push_back(OneSetting(setting, config.values, s3));
+  for (const Setting& setting : AllSettings()) settings.push_back(OneSetting(setting, config.values, IsNeeded(config, setting)));
   return {{"file", config.file.empty() ? ordered_json() : ordered_json(config.file)},
           {"required", config.required},
           {"required_by", config.required_by},

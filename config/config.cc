@@ -40,7 +40,27 @@ Values FromEnvironment(const Environment& environment) {
       break;
     }
   }
+  // Key, secret and token belong together: the first family of names that has both counts, with its token or none.
+  for (const std::string family : {"REPLICA_", "LITESTREAM_", "AWS_"}) {
+    const std::string key = Variable(environment, family + "ACCESS_KEY_ID");
+    const std::string secret = Variable(environment, family + "SECRET_ACCESS_KEY");
+    if (key.empty() || secret.empty()) continue;
+    values["access-key-id"] = {key, family + "ACCESS_KEY_ID"};
+    values["secret-access-key"] = {secret, family + "SECRET_ACCESS_KEY"};
+    const auto token = values.find("session-token");
+    if (token != values.end() && token->second.source.rfind(family, 0) != 0) values.erase(token);
+    break;
+  }
   return values;
+}
+
+// The values of a more specific place over those of a more general one.
+void PutOver(const Values& specific, Values* values) {
+  const bool key = specific.count("access-key-id") != 0;
+  const bool secret = specific.count("secret-access-key") != 0;
+  // A token belongs to its key.
+  if (key || secret) values->erase("session-token");
+  for (const auto& [name, value] : specific) (*values)[name] = value;
 }
 
 // A name that begins as ours do and is none of them is most likely misspelt.
@@ -111,7 +131,7 @@ Status AddFileRules(const ConfigFile& file, const std::string& base, Config* con
     rule.place = entry.place;
     rule.missing = entry.missing;
     rule.values = config->values;
-    for (const auto& [key, value] : entry.values) rule.values[key] = value;
+    PutOver(entry.values, &rule.values);
     if (!entry.path.empty()) {
       rule.path = FullPath(entry.path);
     } else if (!entry.folder.empty()) {
@@ -127,9 +147,13 @@ Status AddFileRules(const ConfigFile& file, const std::string& base, Config* con
       rule.url = base + (rule.path.empty() ? "" : "/" + BaseName(rule.path));
     REPLICA_TRY(Finish(&rule, entry.in_folder));
     for (const std::string& name : rule.missing) AddOnce(&config->missing, name);
-    for (const DatabaseRule& other : config->rules)
+    for (const DatabaseRule& other : config->rules) {
       if (!rule.path.empty() && other.path == rule.path)
         return Invalid(rule.place + ": " + rule.path + " is configured already (" + other.place + ")");
+      if (!rule.url.empty() && other.url == rule.url)
+        return Invalid(rule.place + ": " + rule.url + " is the replica of another database already (" + other.place +
+                       "): give each a path of its own");
+    }
     config->rules.push_back(std::move(rule));
   }
   return Ok();
@@ -156,11 +180,7 @@ Status ReadRequired(const Environment& environment, Config* config) {
 
 std::string FullPath(std::string path) {
   std::error_code error;
-  if (path == "~" || path.rfind("~/", 0) == 0) {
-    const char* home = std::getenv("HOME");
-    if (home != nullptr) path.replace(0, 1, home);
-  }
-  const auto absolute = std::filesystem::absolute(path, error).lexically_normal();
+  const auto absolute = std::filesystem::absolute(ExpandHome(std::move(path)), error).lexically_normal();
   const auto real = std::filesystem::weakly_canonical(absolute, error);
   std::string out = error ? absolute.string() : real.string();
   while (out.size() > 1 && out.back() == '/') out.pop_back();
@@ -212,13 +232,17 @@ Result<Config> ReadConfig(const Environment& environment) {
   config.values = FromEnvironment(environment);
   WarnOfUnknown(environment, &config.warnings);
   ConfigFile file;
-  config.file = FindConfigFile(environment);
+  const FoundConfig found_file = FindConfigFile(environment);
+  config.file = found_file.path;
+  if (config.values.count("url") != 0 && config.values.count("bucket") != 0)
+    config.warnings.push_back("environment: " + config.values["bucket"].source + " does nothing beside " +
+                              config.values["url"].source);
   if (!config.file.empty()) {
-    REPLICA_ASSIGN(file, ReadConfigFile(config.file, environment));
+    REPLICA_ASSIGN(file, ReadConfigFile(found_file, environment));
     // A URL of the file is not to be mixed with a bucket of the environment, or the other way round.
     if (file.values.count("url") + file.values.count("bucket") != 0)
       for (const char* key : {"url", "bucket", "prefix"}) config.values.erase(key);
-    for (const auto& [key, value] : file.values) config.values[key] = value;
+    PutOver(file.values, &config.values);
     config.warnings.insert(config.warnings.end(), file.warnings.begin(), file.warnings.end());
     config.missing = file.missing;
   }
@@ -229,11 +253,12 @@ Result<Config> ReadConfig(const Environment& environment) {
     if (!status.ok()) return status.In(found->second.source + ": shutdown-timeout");
   }
   const std::string base = BaseUrl(config.values);
-  // A file that lists databases means these and no others.
-  if (file.databases.empty()) {
+  // A file that lists databases means these and no others, none if it lists none.
+  if (file.lists_from.empty()) {
     REPLICA_TRY(AddEnvironmentRules(base, &config));
   } else {
     REPLICA_TRY(AddFileRules(file, base, &config));
+    if (file.databases.empty()) config.missing.push_back("a database (" + file.lists_from + ": dbs lists none)");
   }
   return config;
 }

@@ -1,6 +1,8 @@
 #include "config/config_file.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
 #include <filesystem>
@@ -14,6 +16,7 @@ namespace replica {
 namespace {
 
 constexpr uint64_t kMostBytes = 4 << 20;
+constexpr int kMostMerges = 8;  // maps that merge maps
 
 // Where a key may stand.
 enum Level : unsigned { kTop = 1, kDatabase = 2, kReplica = 4, kSnapshotSection = 8, kDashboardSection = 16 };
@@ -107,21 +110,18 @@ bool IsNameCharacter(char c) {
 
 class Reader {
  public:
-  Reader(std::string path, const Environment& environment) : path_(std::move(path)), environment_(environment) {}
+  Reader(const FoundConfig& found, const Environment& environment)
+      : path_(found.path), named_(found.named), environment_(environment) {}
 
   Result<ConfigFile> Read() {
-    auto read = ReadFile(path_, kMostBytes);
-    if (!read.ok()) return read.status().In("configuration file");
-    struct stat st {};
-    if (::stat(path_.c_str(), &st) == 0) {
-      if ((st.st_mode & S_IWOTH) != 0) return Invalid(path_ + " can be written by anybody: run chmod o-w on it");
-      others_read_ = (st.st_mode & S_IROTH) != 0;
-    }
-    YAML::Node root;
+    auto text = ReadText();
+    // Whatever is wrong with it, it is the input that is.
+    if (!text.ok()) return Invalid("configuration file: " + text.status().message());
     try {
-      root = YAML::Load(*read);
-      if (root.IsNull()) return std::move(file_);
-      REPLICA_TRY(ReadTop(root));
+      const std::vector<YAML::Node> documents = YAML::LoadAll(*text);
+      if (documents.size() > 1) return Wrong(documents[1], "a second document begins here: only one is read");
+      if (documents.empty() || documents[0].IsNull()) return std::move(file_);
+      REPLICA_TRY(ReadTop(documents[0]));
     } catch (const YAML::Exception& e) {
       return Invalid(path_ + ":" + std::to_string(e.mark.line + 1) + ": this is no YAML: " + e.msg);
     }
@@ -131,6 +131,21 @@ class Reader {
   }
 
  private:
+  Result<std::string> ReadText() {
+    REPLICA_ASSIGN(UniqueFd fd, OpenFile(path_, O_RDONLY));
+    struct stat st {};
+    if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path_);
+    if (S_ISREG(st.st_mode)) {
+      if ((st.st_mode & S_IWOTH) != 0) return Invalid(path_ + " can be written by anybody: run chmod o-w on it");
+      others_read_ = (st.st_mode & S_IROTH) != 0;
+    }
+    const bool ours = st.st_uid == ::geteuid() || st.st_uid == 0;
+    if (!named_ && (!ours || ((st.st_mode & S_IWGRP) != 0 && st.st_gid != ::getegid())))
+      return Invalid(path_ + " was found, but other users can write to it: name it in REPLICA_CONFIG if it is to be " +
+                     "used, else set REPLICA_CONFIG=off");
+    return ReadWhole(fd.get(), kMostBytes, path_);
+  }
+
   std::string Place(const YAML::Node& node) const { return path_ + ":" + std::to_string(node.Mark().line + 1); }
   Status Wrong(const YAML::Node& node, const std::string& what) const { return Invalid(Place(node) + ": " + what); }
 
@@ -177,6 +192,8 @@ class Reader {
     if (node.IsNull()) return Ok();
     std::string undefined;
     REPLICA_ASSIGN(*out, Text(key, node, &undefined));
+    for (char c : *out)
+      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) return Wrong(node, key + ": it holds a control character");
     if (undefined.empty()) return Ok();
     out->clear();
     missing->push_back(undefined + " (" + Place(node) + ": " + key + ")");
@@ -207,12 +224,32 @@ class Reader {
                  const Structure& structure) {
     if (!map.IsMap()) return Wrong(map, (section.empty() ? "this" : section) + ": give a map of settings");
     std::set<std::string> seen;
+    std::vector<std::pair<YAML::Node, YAML::Node>> items;
+    REPLICA_TRY(Gather(map, 0, &seen, &items));
+    for (const auto& [key, value] : items)
+      REPLICA_TRY(ReadItem(key.Scalar(), key, value, level, values, structure));
+    return Ok();
+  }
+
+  // The map's items, and those of the maps that it merges ("<<: *defaults") where it does not give them itself.
+  Status Gather(const YAML::Node& map, int depth, std::set<std::string>* seen,
+                std::vector<std::pair<YAML::Node, YAML::Node>>* items) {
+    if (!map.IsMap() || depth > kMostMerges) return Wrong(map, "<<: give a map to merge");
+    std::set<std::string> here;
+    std::vector<YAML::Node> merged;
     for (const auto& item : map) {
       if (!item.first.IsScalar()) return Wrong(item.first, "a key must be a name");
       const std::string key = item.first.Scalar();
-      if (!seen.insert(key).second) return Wrong(item.first, key + " is given twice");
-      REPLICA_TRY(ReadItem(key, item.first, item.second, level, values, structure));
+      if (!here.insert(key).second) return Wrong(item.first, key + " is given twice");
+      if (key == "<<" && item.second.IsSequence()) {
+        for (const auto& one : item.second) merged.push_back(one);
+      } else if (key == "<<") {
+        merged.push_back(item.second);
+      } else if (seen->insert(key).second) {
+        items->emplace_back(item.first, item.second);
+      }
     }
+    for (const YAML::Node& one : merged) REPLICA_TRY(Gather(one, depth + 1, seen, items));
     return Ok();
   }
 
@@ -236,6 +273,7 @@ class Reader {
           return Wrong(key_node, key + ": " + other->text);
       }
     }
+    if (level == kTop && key.rfind("x-", 0) == 0) return Ok();  // where YAML files keep what they merge elsewhere
     const Setting* setting = FindSetting(level == kDashboardSection ? "dashboard." + key : key);
     const bool dotted = key.find('.') != std::string::npos;
     const bool fits = setting != nullptr && !dotted && level != kSnapshotSection &&
@@ -261,6 +299,10 @@ class Reader {
   }
 
   Status ReadTop(const YAML::Node& root) {
+    if (!root.IsMap()) return Wrong(root, "give a map of settings");
+    if (root["url"] && root["bucket"]) return Wrong(root["bucket"], "give either \"url:\" or \"bucket:\"");
+    // Replicas without a bucket of their own lie in this one.
+    if (root["bucket"] && root["bucket"].IsScalar()) bucket_ = root["bucket"];
     return ReadMap(root, kTop, "", &file_.values, [&](const std::string& key, const YAML::Node& value) -> Status {
       if (key == "dbs") return ReadDatabases(value);
       if (key == "url" || key == "bucket") {
@@ -269,6 +311,7 @@ class Reader {
         if (!text.empty()) file_.values[key] = {text, Place(value)};
         return Ok();
       }
+      if (value.IsNull()) return Ok();
       const Level level = key == "snapshot" ? kSnapshotSection : kDashboardSection;
       return ReadMap(value, level, key, &file_.values, [](const std::string&, const YAML::Node&) { return Ok(); });
     });
@@ -276,6 +319,7 @@ class Reader {
 
   Status ReadDatabases(const YAML::Node& list) {
     if (list.IsNull()) return Ok();
+    file_.lists_from = Place(list);
     if (!list.IsSequence()) return Wrong(list, "dbs: give a list, each entry beginning with \"- path:\"");
     for (const auto& node : list) {
       FileEntry entry;
@@ -288,6 +332,7 @@ class Reader {
 
   Status ReadDatabase(const YAML::Node& node, FileEntry* entry) {
     int replicas = 0;
+    bool url_given = false;
     Values of_replica;
     auto structure = [&](const std::string& key, const YAML::Node& value) -> Status {
       if (key == "path") {
@@ -298,7 +343,10 @@ class Reader {
       }
       if (key == "dir") return Needed(key, value, &entry->folder, &entry->missing);
       if (key == "pattern") return Needed(key, value, &entry->pattern, &entry->missing);
-      if (key == "url") return Needed(key, value, &entry->url, &entry->missing);
+      if (key == "url") {
+        url_given = true;
+        return Needed(key, value, &entry->url, &entry->missing);
+      }
       if (key == "recursive" || key == "restore-if-db-not-exists") {
         std::string undefined;
         REPLICA_ASSIGN(std::string text, Text(key, value, &undefined));
@@ -327,6 +375,7 @@ class Reader {
     };
     REPLICA_TRY(ReadMap(node, kDatabase, "dbs", &entry->values, structure));
     if (replicas > 1) return Wrong(node, "give either \"replica:\" or \"replicas:\"");
+    if (replicas == 1 && url_given) return Wrong(node, "give either \"url:\" or \"replica:\"");
     for (const auto& [key, value] : of_replica) entry->values[key] = value;
     if (!entry->missing.empty()) return Ok();
     if (entry->path.empty() == entry->folder.empty())
@@ -340,6 +389,7 @@ class Reader {
   // Litestream takes bucket, region and endpoint out of providers' host names, as in
   // s3://app.s3.eu-west-2.scw.cloud/db. What the file gives beside the URL counts more.
   void TakeHostForm(const YAML::Node& node, std::string* url, Values* values) const {
+    if (url->size() > kLongestUrl) return;  // std::regex recurses over the text; ParseUrl refuses it
     struct Form {
       const char* pattern;  // 1: bucket, 2: region (where there is one)
       const char* endpoint;
@@ -374,6 +424,8 @@ class Reader {
       if (key == "path") return Needed(key, v, &path, &entry->missing);
       return Needed(key, v, &url, &entry->missing);
     }));
+    if (bucket.empty() && url.empty() && bucket_ && (type == "s3" || type.empty()))
+      REPLICA_TRY(Needed("bucket", bucket_, &bucket, &entry->missing));
     if (!url.empty()) {
       TakeHostForm(node, &url, values);
       if (!bucket.empty() || !path.empty()) return Wrong(node, "give either \"url:\", or \"bucket:\" and \"path:\"");
@@ -387,7 +439,7 @@ class Reader {
     } else if (type == "file" || (type.empty() && !path.empty())) {
       if (path.empty() && entry->missing.empty()) return Wrong(node, "a replica in a folder needs a \"path:\"");
       std::error_code error;
-      if (!path.empty()) url = "file://" + std::filesystem::absolute(path, error).lexically_normal().string();
+      if (!path.empty()) url = "file://" + std::filesystem::absolute(ExpandHome(path), error).lexically_normal().string();
     } else if (!type.empty()) {
       return Wrong(node,
                    "type: \"" + type + "\" is not supported; there are s3 (also other stores that speak it) and file");
@@ -398,6 +450,8 @@ class Reader {
   }
 
   const std::string path_;
+  const bool named_;
+  YAML::Node bucket_{YAML::NodeType::Undefined};  // of the top level
   const Environment& environment_;
   ConfigFile file_;
   bool secret_in_clear_ = false;
@@ -406,19 +460,20 @@ class Reader {
 
 }  // namespace
 
-std::string FindConfigFile(const Environment& environment) {
+FoundConfig FindConfigFile(const Environment& environment) {
   for (const char* name : {"REPLICA_CONFIG", "LITESTREAM_CONFIG"}) {
     auto found = environment.find(name);
-    if (found != environment.end() && !found->second.empty()) return found->second == "off" ? "" : found->second;
+    if (found != environment.end() && !found->second.empty())
+      return {found->second == "off" ? "" : found->second, true};
   }
   for (const char* folder : {"", "config/", "/etc/"})
     for (const char* name : {"replica.yml", "litestream.yml"})
-      if (FileExists(std::string(folder) + name)) return std::string(folder) + name;
-  return "";
+      if (FileExists(std::string(folder) + name)) return {std::string(folder) + name, false};
+  return {};
 }
 
-Result<ConfigFile> ReadConfigFile(const std::string& path, const Environment& environment) {
-  return Reader(path, environment).Read();
+Result<ConfigFile> ReadConfigFile(const FoundConfig& found, const Environment& environment) {
+  return Reader(found, environment).Read();
 }
 
 }  // namespace replica

@@ -24,18 +24,25 @@ struct FileEntry {
 };
 
 struct ConfigFile {
-  Values values;  // top level
+  Values values;           // top level
+  std::string lists_from;  // "file:line" of `dbs`; empty: not given
   std::vector<FileEntry> databases;
   std::vector<std::string> warnings;
   std::vector<std::string> missing;
 };
 
+struct FoundConfig {
+  std::string path;    // empty: none, or "off"
+  bool named = false;  // by REPLICA_CONFIG or LITESTREAM_CONFIG
+};
 // The file in force: REPLICA_CONFIG, else LITESTREAM_CONFIG, else the first that is there of replica.yml and
-// litestream.yml in the working folder, its config/, and /etc. Empty: none, or "off".
-std::string FindConfigFile(const Environment& environment);
+// litestream.yml in the working folder, its config/, and /etc.
+FoundConfig FindConfigFile(const Environment& environment);
 
-// Texts may hold $VARIABLE and ${VARIABLE}; "$$" is a dollar sign. Errors begin with "file:line: ".
-Result<ConfigFile> ReadConfigFile(const std::string& path, const Environment& environment);
+// Texts may hold $VARIABLE and ${VARIABLE}; "$$" is a dollar sign. Errors begin with "file:line: ". A file that was not
+// named must belong to this process's user or to root, and nobody else may write to it: a setting can name a program to
+// run and where databases are sent.
+Result<ConfigFile> ReadConfigFile(const FoundConfig& found, const Environment& environment);
 
 }  // namespace replica
 

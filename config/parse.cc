@@ -33,7 +33,9 @@ Status Invalid(const std::string& what) {
   return {Code::kInvalidArgument, what};
 }
 
-Status ParseFlag(const std::string& text, bool* out) {
+Status ParseFlag(const std::string& given, bool* out) {
+  std::string text = given;  // YAML writes True, YES, Off
+  for (char& c : text) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   if (text == "1" || text == "true" || text == "yes" || text == "on") {
     *out = true;
     return Ok();
@@ -42,7 +44,7 @@ Status ParseFlag(const std::string& text, bool* out) {
     *out = false;
     return Ok();
   }
-  return Invalid("\"" + text + "\": give true or false");
+  return Invalid("\"" + given + "\": give true or false");
 }
 
 Status ParseDuration(const std::string& text, int64_t* micros) {
@@ -101,6 +103,12 @@ Status ParseEndpoint(const std::string& text, std::string* out) {
   return Ok();
 }
 
+std::string ExpandHome(std::string path) {
+  const char* home = std::getenv("HOME");
+  if (home != nullptr && (path == "~" || path.rfind("~/", 0) == 0)) path.replace(0, 1, home);
+  return path;
+}
+
 std::string TrimSlashes(std::string text) {
   while (!text.empty() && text.back() == '/') text.pop_back();
   while (!text.empty() && text.front() == '/') text.erase(0, 1);
@@ -109,6 +117,9 @@ std::string TrimSlashes(std::string text) {
 
 Result<ReplicaUrl> ParseUrl(const std::string& url) {
   ReplicaUrl out;
+  if (url.size() > kLongestUrl) return Invalid("the replica URL is too long");
+  for (char c : url)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) return Invalid("the replica URL holds a control character");
   const std::string shown = "replica URL \"" + WithoutSecrets(url) + "\"";
   if (url.rfind("file://", 0) == 0) {
     out.kind = ReplicaUrl::kFile;

@@ -30,6 +30,10 @@ struct ReplicaUrl {
 // file:///absolute/folder or s3://bucket/prefix.
 Result<ReplicaUrl> ParseUrl(const std::string& url);
 
+constexpr size_t kLongestUrl = 2000;
+
+// "~" and "~/…" in the home folder; else as it is.
+std::string ExpandHome(std::string path);
 std::string TrimSlashes(std::string text);
 
 }  // namespace replica

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "config/listen_address.h"
 #include "config/parse.h"
 
 namespace replica {
@@ -25,6 +26,21 @@ Status Choose(Text text, const char* yes, const char* no, bool* out) {
   return Ok();
 }
 
+Status CheckFlag(Text text) {
+  bool ignored = false;
+  return ParseFlag(text, &ignored);
+}
+
+Status CheckDuration(Text text) {
+  int64_t ignored = 0;
+  return ParseDuration(text, &ignored);
+}
+
+Status CheckEndpoint(Text text) {
+  std::string ignored;
+  return ParseEndpoint(text, &ignored);
+}
+
 Status Store(Text text, std::string* out) {
   *out = text;
   return Ok();
@@ -39,7 +55,7 @@ constexpr Setting kSettings[] = {
      false,
      "",
      "the replica: file:///folder or s3://bucket/prefix; databases lie below it under their file names",
-     nullptr},
+     [](Text t, Options*) { return ParseUrl(t).status(); }},
     {"bucket",
      nullptr,
      {"REPLICA_BUCKET", "LITESTREAM_REPLICA_BUCKET"},
@@ -91,7 +107,7 @@ constexpr Setting kSettings[] = {
      kText,
      kDatabase,
      false,
-     "us-east-1",
+     "what the store tells",
      "the bucket's region",
      [](Text t, Options* o) { return Store(t, &o->s3.region); }},
     {"endpoint",
@@ -100,7 +116,7 @@ constexpr Setting kSettings[] = {
      kText,
      kDatabase,
      false,
-     "https://s3.amazonaws.com",
+     "Amazon's of the region",
      "https://host[:port] of another S3 than Amazon's",
      [](Text t, Options* o) { return ParseEndpoint(t, &o->s3.endpoint); }},
     {"force-path-style",
@@ -162,7 +178,10 @@ constexpr Setting kSettings[] = {
      false,
      "24h",
      "a snapshot is also made when the log outgrows the last one",
-     [](Text t, Options* o) { return ParseDuration(t, &o->engine.snapshot_interval); }},
+     [](Text t, Options* o) -> Status {
+       REPLICA_TRY(ParseDuration(t, &o->engine.snapshot_interval));
+       return o->engine.snapshot_interval > 0 ? Ok() : Invalid("give more than 0");
+     }},
     {"spool-limit",
      "spool_limit_bytes",
      {"REPLICA_SPOOL_LIMIT"},
@@ -244,7 +263,7 @@ constexpr Setting kSettings[] = {
      "true in production",
      "loading fails unless a replica is configured. Production is RAILS_ENV, RACK_ENV, NODE_ENV or APP_ENV = "
      "production",
-     nullptr},
+     [](Text t, Options*) { return CheckFlag(t); }},
     {"shutdown-timeout",
      nullptr,
      {"REPLICA_SHUTDOWN_TIMEOUT"},
@@ -253,7 +272,7 @@ constexpr Setting kSettings[] = {
      false,
      "10s",
      "flush at the last close and at process exit",
-     nullptr},
+     [](Text t, Options*) { return CheckDuration(t); }},
     {"exec",
      nullptr,
      {"REPLICA_EXEC"},
@@ -273,7 +292,7 @@ constexpr Setting kSettings[] = {
      "replica replicate: address:port of /metrics and /healthz; open to all who reach it, unless "
      "dashboard.metrics-token "
      "is set",
-     nullptr},
+     [](Text t, Options*) { return ParseListenAddress(t).status(); }},
     {"dashboard.listen",
      nullptr,
      {"REPLICA_DASHBOARD_LISTEN"},
@@ -282,7 +301,7 @@ constexpr Setting kSettings[] = {
      false,
      "127.0.0.1:3030",
      "address:port of the dashboard",
-     nullptr},
+     [](Text t, Options*) { return ParseListenAddress(t).status(); }},
     {"dashboard.user",
      nullptr,
      {"REPLICA_DASHBOARD_USER", "LITESTREAM_USERNAME"},
@@ -319,7 +338,7 @@ constexpr Setting kSettings[] = {
      false,
      "",
      "https://host under which a reverse proxy on this machine offers the dashboard",
-     nullptr},
+     [](Text t, Options*) { return CheckEndpoint(t); }},
     {"dashboard.metrics-token",
      nullptr,
      {"REPLICA_DASHBOARD_METRICS_TOKEN"},
@@ -337,7 +356,7 @@ constexpr Setting kSettings[] = {
      false,
      "60s",
      "/healthz fails when a database lags more",
-     nullptr},
+     [](Text t, Options*) { return CheckDuration(t); }},
 };
 
 // The text of a JSON option, by what the table says it is.
@@ -423,7 +442,6 @@ std::string OptionsAsJson(const AttachOptions& o) {
                                 {"secret_access_key", o.s3.secret_access_key},
                                 {"session_token", o.s3.session_token},
                                 {"region", o.s3.region},
-                                {"endpoint", o.s3.endpoint},
                                 {"sync", o.wait_for_commit ? "commit" : "interval"},
                                 {"commit_timeout_ms", o.commit_timeout / 1000},
                                 {"sync_interval_ms", o.engine.sync_interval / 1000},
@@ -432,6 +450,7 @@ std::string OptionsAsJson(const AttachOptions& o) {
                                 {"takeover", o.engine.takeover},
                                 {"fencing", o.engine.fencing},
                                 {"guard", o.guard}};
+  if (!o.s3.endpoint.empty()) out["endpoint"] = o.s3.endpoint;
   if (o.path_style_set) out["path_style"] = o.s3.path_style;
   if (!o.s3.ca_file.empty()) out["ca_file"] = o.s3.ca_file;
   return out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);

@@ -42,7 +42,8 @@ struct Setting {
   bool secret;           // never shown
   const char* fallback;  // the default, in words where it depends
   const char* meaning;
-  Status (*apply)(const std::string& text, AttachOptions* options);  // null for kProcess
+  // Checks the text; sets the option that it gives (a kProcess one gives none). Null: any text will do.
+  Status (*apply)(const std::string& text, AttachOptions* options);
 };
 
 std::span<const Setting> AllSettings();

@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 #include <pthread.h>
+#include <sys/fsuid.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -99,8 +100,9 @@ Result<std::shared_ptr<Store>> Hub::OpenStore(const std::string& url, const Atta
 Result<std::shared_ptr<Store>> Hub::OpenStoreLocked(const std::string& url, const AttachOptions& options) {
   REPLICA_ASSIGN(ReplicaUrl parsed, ParseUrl(url));
   if (parsed.kind == ReplicaUrl::kFile) {
-    if (file_worker_ == nullptr) file_worker_ = std::make_shared<Worker>("replica-file");
-    return std::shared_ptr<Store>(std::make_shared<FileStore>(parsed.folder, file_worker_));
+    auto& worker = file_workers_[static_cast<uid_t>(::setfsuid(static_cast<uid_t>(-1)))];
+    if (worker == nullptr) worker = std::make_shared<Worker>("replica-file");
+    return std::shared_ptr<Store>(std::make_shared<FileStore>(parsed.folder, worker));
   }
   S3Options s3 = options.s3;
   s3.bucket = parsed.bucket;

@@ -96,7 +96,8 @@ class Hub {
   std::map<std::string, std::weak_ptr<Database>> databases_ GUARDED_BY(mutex_);
   std::map<std::string, std::string> troubles_ GUARDED_BY(mutex_);
   std::shared_ptr<HttpClient> http_ GUARDED_BY(mutex_);
-  std::shared_ptr<Worker> file_worker_ GUARDED_BY(mutex_);
+  // By whom their files belong to (ActAsOwner in cli/session.h); in an application there is one.
+  std::map<uid_t, std::shared_ptr<Worker>> file_workers_ GUARDED_BY(mutex_);
   UploaderProcess* uploader_ GUARDED_BY(mutex_) = nullptr;  // never destroyed: its thread runs as long as the process
 };
 

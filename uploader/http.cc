@@ -2,6 +2,8 @@
 
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <sys/fsuid.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -151,6 +153,9 @@ Result<HttpResponse> HttpClient::Perform(HttpRequest request) {
 }
 
 void HttpClient::Run() {
+  // Of all databases: not as the owner of the one whose thread came first (see ActAsOwner in cli/session.h).
+  ::setfsuid(::geteuid());
+  ::setfsgid(::getegid());
   for (;;) {
     std::deque<std::unique_ptr<Transfer>> started;
     bool stopping = false;

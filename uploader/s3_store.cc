@@ -15,6 +15,7 @@ namespace replica {
 namespace {
 
 constexpr char kEmptySha256[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+constexpr char kDefaultRegion[] = "us-east-1";
 constexpr size_t kDeleteBatch = 1000;  // DeleteObjects takes no more
 
 // RFC 3986's unreserved characters stay; `keep_slash` for the path of a key.
@@ -98,7 +99,35 @@ Status S3Error(const HttpResponse& response, const std::string& action, const st
 S3Store::S3Store(S3Options options, std::shared_ptr<HttpClient> http)
     : options_(std::move(options)),
       url_("s3://" + options_.bucket + (options_.prefix.empty() ? "" : "/" + options_.prefix)),
-      http_(std::move(http)) {}
+      http_(std::move(http)),
+      region_(options_.region) {}
+
+S3Options S3Store::InForce() const {
+  S3Options o = options_;
+  {
+    MutexLock lock(mutex_);
+    o.region = region_;
+  }
+  if (o.endpoint.empty()) {
+    // Regions of after March 2019 are not served by the host without a region.
+    const std::string domain = o.region.rfind("cn-", 0) == 0 ? ".amazonaws.com.cn" : ".amazonaws.com";
+    o.endpoint = "https://s3" + (o.region.empty() ? "" : "." + o.region) + domain;
+  }
+  if (o.region.empty()) o.region = kDefaultRegion;
+  return o;
+}
+
+bool S3Store::LearnRegion(const HttpResponse& response) {
+  if (!options_.region.empty() || response.status < 300 || response.status >= 500) return false;
+  const std::string region = HeaderOf(response, "x-amz-bucket-region");
+  if (region.empty() || region.size() > 64 ||
+      region.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos)
+    return false;
+  MutexLock lock(mutex_);
+  if (region == (region_.empty() ? kDefaultRegion : region_)) return false;
+  region_ = region;
+  return true;
+}
 
 std::string S3Store::FullKey(const std::string& key) const {
   return options_.prefix.empty() ? key : options_.prefix + "/" + key;
@@ -106,14 +135,15 @@ std::string S3Store::FullKey(const std::string& key) const {
 
 HttpRequest S3Store::Request(const std::string& method, const std::string& full_key, Query query,
                              const std::string& payload_sha256) const {
+  const S3Options o = InForce();
   HttpRequest r;
   r.method = method;
-  const size_t host = options_.endpoint.find("://") + 3;
+  const size_t host = o.endpoint.find("://") + 3;
   std::string path = "/" + PercentEncode(full_key, true);
-  if (options_.path_style) {
-    r.url = options_.endpoint + "/" + options_.bucket + path;
+  if (o.path_style) {
+    r.url = o.endpoint + "/" + o.bucket + path;
   } else {
-    r.url = options_.endpoint.substr(0, host) + options_.bucket + "." + options_.endpoint.substr(host) + path;
+    r.url = o.endpoint.substr(0, host) + o.bucket + "." + o.endpoint.substr(host) + path;
   }
   // libcurl signs the query as it is typed: SigV4 wants it sorted by name and encoded.
   std::sort(query.begin(), query.end());
@@ -123,17 +153,18 @@ HttpRequest S3Store::Request(const std::string& method, const std::string& full_
     separator = '&';
   }
   r.headers.push_back("x-amz-content-sha256: " + payload_sha256);
-  if (!options_.session_token.empty()) r.headers.push_back("x-amz-security-token: " + options_.session_token);
-  r.sign = "aws:amz:" + options_.region + ":s3";
-  r.user = options_.access_key_id;
-  r.password = options_.secret_access_key;
-  r.ca_file = options_.ca_file;
+  if (!o.session_token.empty()) r.headers.push_back("x-amz-security-token: " + o.session_token);
+  r.sign = "aws:amz:" + o.region + ":s3";
+  r.user = o.access_key_id;
+  r.password = o.secret_access_key;
+  r.ca_file = o.ca_file;
   return r;
 }
 
-Result<HttpResponse> S3Store::Send(const HttpRequest& request) const {
+Result<HttpResponse> S3Store::Send(const std::function<HttpRequest()>& request) {
   for (int attempt = 1;; attempt++) {
-    auto response = http_->Perform(request);
+    auto response = http_->Perform(request());
+    if (response.ok() && attempt != kStoreTries && LearnRegion(*response)) continue;
     const bool busy = response.ok() ? response->status >= 500 && response->status != 501
                                     : response.status().code() == Code::kUnavailable;
     const bool slow_down = response.ok() && (response->status == 429 || response->status == 408);
@@ -147,12 +178,14 @@ void S3Store::PutAsync(const std::string& key, ObjectBody body, bool if_absent, 
   r.headers.emplace_back("Content-Type: application/octet-stream");
   if (if_absent) r.headers.emplace_back("If-None-Match: *");
   r.body = std::move(body);
-  http_->Start(std::move(r), [done = std::move(done), object = ObjectUrl(*this, key),
-                              options = options_](Result<HttpResponse> response) {
+  http_->Start(std::move(r), [done = std::move(done), object = ObjectUrl(*this, key), options = InForce(),
+                              self = shared_from_this()](Result<HttpResponse> response) {
     if (!response.ok()) {
       done(response.status().In("PUT " + object));
     } else if (response->status == 200) {
       done(Ok());
+    } else if (self->LearnRegion(*response)) {
+      done(Status(Code::kUnavailable, "PUT " + object + ": the bucket is in another region; trying again there"));
     } else {
       done(S3Error(*response, "PUT", object, options));
     }
@@ -162,13 +195,15 @@ void S3Store::PutAsync(const std::string& key, ObjectBody body, bool if_absent, 
 Result<std::string> S3Store::Get(const std::string& key, uint64_t offset, uint64_t size) {
   const std::string object = ObjectUrl(*this, key);
   if (size == 0) return std::string();
-  HttpRequest r = Request("GET", FullKey(key), {}, kEmptySha256);
-  r.headers.push_back("Range: bytes=" + std::to_string(offset) + "-" + std::to_string(offset + size - 1));
-  r.response_limit = std::max<uint64_t>(size, 64 << 10);
-  auto response = Send(r);
+  auto response = Send([&] {
+    HttpRequest r = Request("GET", FullKey(key), {}, kEmptySha256);
+    r.headers.push_back("Range: bytes=" + std::to_string(offset) + "-" + std::to_string(offset + size - 1));
+    r.response_limit = std::max<uint64_t>(size, 64 << 10);
+    return r;
+  });
   if (!response.ok()) return response.status().In("GET " + object);
   if (response->status == 416) return std::string();
-  if (response->status != 206 && response->status != 200) return S3Error(*response, "GET", object, options_);
+  if (response->status != 206 && response->status != 200) return S3Error(*response, "GET", object, InForce());
   // A store that ignores Range answers 200 with the whole object.
   if (response->status == 200 && (offset != 0 || response->body.size() > size)) {
     if (offset >= response->body.size()) return std::string();
@@ -179,9 +214,9 @@ Result<std::string> S3Store::Get(const std::string& key, uint64_t offset, uint64
 
 Result<uint64_t> S3Store::Size(const std::string& key) {
   const std::string object = ObjectUrl(*this, key);
-  auto response = Send(Request("HEAD", FullKey(key), {}, kEmptySha256));
+  auto response = Send([&] { return Request("HEAD", FullKey(key), {}, kEmptySha256); });
   if (!response.ok()) return response.status().In("HEAD " + object);
-  if (response->status != 200) return S3Error(*response, "HEAD", object, options_);
+  if (response->status != 200) return S3Error(*response, "HEAD", object, InForce());
   return std::strtoull(HeaderOf(*response, "content-length").c_str(), nullptr, 10);
 }
 
@@ -195,9 +230,9 @@ Result<Listing> S3Store::List(const std::string& prefix, const std::string& star
     if (!start_after.empty()) query.emplace_back("start-after", FullKey(start_after));
     if (folders_only) query.emplace_back("delimiter", "/");
     if (!token.empty()) query.emplace_back("continuation-token", token);
-    auto response = Send(Request("GET", "", query, kEmptySha256));
+    auto response = Send([&] { return Request("GET", "", query, kEmptySha256); });
     if (!response.ok()) return response.status().In("LIST " + object);
-    if (response->status != 200) return S3Error(*response, "LIST", object, options_);
+    if (response->status != 200) return S3Error(*response, "LIST", object, InForce());
     pugi::xml_document xml;
     pugi::xml_node result;
     if (xml.load_buffer(response->body.data(), response->body.size())) result = xml.child("ListBucketResult");
@@ -236,14 +271,16 @@ Status S3Store::Delete(const std::vector<std::string>& keys) {
       void write(const void* data, size_t size) override { out.append(static_cast<const char*>(data), size); }
     } writer;
     xml.save(writer, "", pugi::format_raw);
-    ObjectBody body = ObjectBody::FromBytes(std::move(writer.out));
-    HttpRequest r = Request("POST", "", {{"delete", ""}}, body.sha256);
-    r.headers.push_back("Content-MD5: " + Md5Base64(body.bytes));
-    r.headers.emplace_back("Content-Type: application/xml");
-    r.body = std::move(body);
-    auto response = Send(r);
+    auto response = Send([&] {
+      const ObjectBody body = ObjectBody::FromBytes(writer.out);
+      HttpRequest r = Request("POST", "", {{"delete", ""}}, body.sha256);
+      r.headers.push_back("Content-MD5: " + Md5Base64(body.bytes));
+      r.headers.emplace_back("Content-Type: application/xml");
+      r.body = body;
+      return r;
+    });
     if (!response.ok()) return response.status().In("DELETE in " + url_);
-    if (response->status != 200) return S3Error(*response, "DELETE in", url_, options_);
+    if (response->status != 200) return S3Error(*response, "DELETE in", url_, InForce());
     pugi::xml_document answer;
     if (answer.load_buffer(response->body.data(), response->body.size())) {
       pugi::xml_node error = answer.child("DeleteResult").child("Error");
@@ -258,7 +295,7 @@ Status S3Store::Delete(const std::vector<std::string>& keys) {
 
 Result<int64_t> S3Store::ServerTime() {
   // Every answer has a Date, a refusal too.
-  auto response = Send(Request("HEAD", "", {}, kEmptySha256));
+  auto response = Send([&] { return Request("HEAD", "", {}, kEmptySha256); });
   if (!response.ok()) return response.status().In("HEAD " + url_);
   const time_t seconds = curl_getdate(HeaderOf(*response, "date").c_str(), nullptr);
   if (seconds < 0) return Status(Code::kCorrupt, "HEAD " + url_ + ": the answer has no Date");

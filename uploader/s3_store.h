@@ -5,11 +5,13 @@
 #ifndef LIBREPLICA_UPLOADER_S3_STORE_H_
 #define LIBREPLICA_UPLOADER_S3_STORE_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/thread_annotations.h"
 #include "uploader/http.h"
 #include "uploader/store.h"
 
@@ -18,8 +20,8 @@ namespace replica {
 struct S3Options {
   std::string bucket;
   std::string prefix;  // without slashes at its ends; may be empty
-  std::string region = "us-east-1";
-  std::string endpoint = "https://s3.amazonaws.com";  // scheme://host[:port]
+  std::string region;    // empty: the store tells, in its first refusal
+  std::string endpoint;  // scheme://host[:port]; empty: Amazon's of the region
   std::string access_key_id;
   std::string secret_access_key;
   std::string session_token;
@@ -27,7 +29,7 @@ struct S3Options {
   bool path_style = true;  // scheme://endpoint/bucket/key, else scheme://bucket.endpoint/key
 };
 
-class S3Store : public Store {
+class S3Store : public Store, public std::enable_shared_from_this<S3Store> {
  public:
   S3Store(S3Options options, std::shared_ptr<HttpClient> http);
 
@@ -42,8 +44,13 @@ class S3Store : public Store {
  private:
   using Query = std::vector<std::pair<std::string, std::string>>;
 
-  // Waits for the answer; tries again kStoreTries times while the store is unavailable.
-  Result<HttpResponse> Send(const HttpRequest& request) const;
+  // Waits for the answer; tries again kStoreTries times while the store is unavailable, and once when it tells the
+  // bucket's region.
+  Result<HttpResponse> Send(const std::function<HttpRequest()>& request);
+  // The options with the region that is known by now and its endpoint.
+  S3Options InForce() const EXCLUDES(mutex_);
+  // Takes the region that a refusal names, if none was given; true when it is news.
+  bool LearnRegion(const HttpResponse& response) EXCLUDES(mutex_);
   std::string FullKey(const std::string& key) const;
   HttpRequest Request(const std::string& method, const std::string& full_key, Query query,
                       const std::string& payload_sha256) const;
@@ -51,6 +58,8 @@ class S3Store : public Store {
   const S3Options options_;
   const std::string url_;
   const std::shared_ptr<HttpClient> http_;
+  mutable Mutex mutex_;
+  std::string region_ GUARDED_BY(mutex_);  // given or learned; empty: not known
 };
 
 // What an S3 error answer means to the person who reads it. `object` is the URL of what was asked for.

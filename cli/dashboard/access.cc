@@ -1,6 +1,8 @@
 #include "cli/dashboard/access.h"
 
+#include <arpa/inet.h>
 #include <crypt.h>
+#include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 
@@ -18,8 +20,9 @@ constexpr int64_t kIdle = int64_t{30} * 60 * kSecond;       // a session unused 
 constexpr int64_t kLongest = int64_t{12} * 3600 * kSecond;  // and so has one as old as this
 constexpr size_t kMostSessions = 100;
 constexpr size_t kMostAddresses = 1000;
+constexpr size_t kMostKnown = 1000;
 constexpr int kFreeTries = 5;                    // wrong passwords from one address before it must wait
-constexpr int kFreeTriesOfAll = 50;              // from all addresses together
+constexpr int kFreeTriesOfAll = 50;              // from all addresses together, before each one more waits kFirstWait
 constexpr int64_t kFirstWait = 10 * kSecond;     // doubled by each further one …
 constexpr int64_t kLongestWait = 900 * kSecond;  // … up to this
 constexpr int64_t kForget = 3600 * kSecond;      // failures as old as this are forgotten
@@ -32,6 +35,14 @@ std::string Crypt(const std::string& password, const std::string& setting) {
   std::string hash = out == nullptr || *out == '*' ? "" : out;
   OPENSSL_cleanse(data.get(), sizeof(crypt_data));
   return hash;
+}
+
+// Whom a limit is for: one customer of a provider has a whole /64 of IPv6.
+std::string Network(const std::string& address) {
+  in6_addr six{};
+  if (::inet_pton(AF_INET6, address.c_str(), &six) != 1) return address;
+  if (IN6_IS_ADDR_V4MAPPED(&six) != 0) return address.substr(address.rfind(':') + 1);
+  return HexEncode(six.s6_addr, 8) + "/64";
 }
 
 }  // namespace
@@ -61,7 +72,8 @@ Result<std::string> HashPassword(const std::string& password) {
 }
 
 bool IsPasswordHash(const std::string& hash) {
-  return hash.size() >= 13 && !Crypt("", hash).empty();
+  // Every method of today begins with a dollar sign; without one any thirteen characters are a DES hash.
+  return hash.rfind('$', 0) == 0 && Crypt("", hash).size() == hash.size();
 }
 
 Access::Access(std::string user, std::string hash, const Clock& clock)
@@ -70,6 +82,8 @@ Access::Access(std::string user, std::string hash, const Clock& clock)
 int64_t Access::Wait(const std::string& address, int64_t now) {
   int64_t until = 0;
   for (const std::string& key : {address, std::string()}) {
+    // Who has logged in from there before is not kept out by what others do.
+    if (key.empty() && known_.count(address) != 0) continue;
     auto found = failures_.find(key);
     if (found == failures_.end()) continue;
     if (now - found->second.last > kForget) {
@@ -82,18 +96,28 @@ int64_t Access::Wait(const std::string& address, int64_t now) {
 }
 
 void Access::Failed(const std::string& address, int64_t now) {
-  if (failures_.size() >= kMostAddresses) failures_.erase(failures_.begin());
+  if (failures_.size() >= kMostAddresses && failures_.count(address) == 0) {
+    auto oldest = failures_.end();
+    for (auto it = failures_.begin(); it != failures_.end(); ++it)
+      if (!it->first.empty() && (oldest == failures_.end() || it->second.last < oldest->second.last)) oldest = it;
+    if (oldest != failures_.end()) failures_.erase(oldest);
+  }
   for (const std::string& key : {address, std::string()}) {
     Failures& f = failures_[key];
     f.count++;
     f.last = now;
-    const int over = f.count - (key.empty() ? kFreeTriesOfAll : kFreeTries);
+    if (key.empty()) {
+      if (f.count >= kFreeTriesOfAll) f.until = now + kFirstWait;
+      continue;
+    }
+    const int over = f.count - kFreeTries;
     if (over >= 0) f.until = now + std::min(kFirstWait << std::min(over, 10), kLongestWait);
   }
 }
 
-Access::LoginAnswer Access::Login(const std::string& user, const std::string& password, const std::string& address) {
+Access::LoginAnswer Access::Login(const std::string& user, const std::string& password, const std::string& caller) {
   LoginAnswer answer;
+  const std::string address = Network(caller);
   // One at a time through the wait and the hash, so that many tries at once count one after the other.
   MutexLock one_at_a_time(crypt_mutex_);
   {
@@ -112,6 +136,9 @@ Access::LoginAnswer Access::Login(const std::string& user, const std::string& pa
     return answer;
   }
   failures_.erase(address);
+  failures_.erase("");
+  if (known_.size() >= kMostKnown) known_.erase(known_.begin());
+  known_.insert(address);
   if (sessions_.size() >= kMostSessions) {
     auto oldest = std::min_element(sessions_.begin(), sessions_.end(),
                                    [](const auto& a, const auto& b) { return a.second.used < b.second.used; });

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "base/clock.h"
@@ -40,7 +41,9 @@ class Access {
     Session session;
     int64_t retry_after = 0;  // seconds to wait; 0: the password or the user is wrong
   };
-  // `address` is the caller's, for the limit. Takes as long for an unknown user as for a wrong password.
+  // `address` is the caller's, for the limits: of wrong passwords from one address (one /64 of IPv6), and from all
+  // together, which slows those down who have not logged in before. Takes as long for an unknown user as for a wrong
+  // password.
   LoginAnswer Login(const std::string& user, const std::string& password, const std::string& address) EXCLUDES(mutex_);
   // The session that a token belongs to, unless it has ended; counts as use.
   std::optional<Session> Find(const std::string& token) EXCLUDES(mutex_);
@@ -64,6 +67,7 @@ class Access {
   Mutex crypt_mutex_;                                            // one hash at a time: it is made to be slow
   std::map<std::string, Session> sessions_ GUARDED_BY(mutex_);   // by token
   std::map<std::string, Failures> failures_ GUARDED_BY(mutex_);  // by address, and "" for all of them
+  std::set<std::string> known_ GUARDED_BY(mutex_);               // addresses from which somebody has logged in
 };
 
 }  // namespace replica

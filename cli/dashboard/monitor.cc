@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 #include "base/clock.h"
 #include "base/fs.h"
@@ -20,6 +21,7 @@ constexpr int64_t kLook = 1000000;           // µs between looks
 constexpr size_t kMostSamples = 600;         // ten minutes
 constexpr size_t kMostLog = 200;             // log segments of a generation that a timeline shows
 constexpr int64_t kHistoryFresh = 15000000;  // µs
+constexpr int64_t kHistoryWait = 5000000;    // µs
 constexpr double kMonth = 30 * 86400.0;      // seconds
 // Amazon S3 Standard, us-east-1, first tier, in USD (https://aws.amazon.com/s3/pricing/, looked up in November 2026).
 constexpr double kStorageMonth = 0.023;  // a GB
@@ -115,8 +117,12 @@ void Monitor::Run() {
 void Monitor::Look() {
   std::vector<std::string> paths = fixed_.empty() ? session_->ConfiguredDatabases() : fixed_;
   std::map<std::string, ordered_json> statuses;
-  for (const std::string& known : Paths())
-    if (std::find(paths.begin(), paths.end(), known) == paths.end()) paths.push_back(known);
+  std::set<std::string> gone;
+  for (const std::string& known : Paths()) {
+    if (std::find(paths.begin(), paths.end(), known) != paths.end()) continue;
+    paths.push_back(known);
+    if (!FileExists(known)) gone.insert(known);
+  }
   for (const std::string& path : paths) {
     ordered_json status = StatusReport(path);
     const std::string problem = Problem(path, status, max_lag_);
@@ -144,6 +150,7 @@ void Monitor::Look() {
       found = std::prev(watched_.end());
       found->path = path;
     }
+    found->gone = gone.count(path) != 0;
     Take(&*found, std::move(statuses[path]));
   }
 }
@@ -182,6 +189,7 @@ ordered_json Monitor::Databases() {
   MutexLock lock(mutex_);
   ordered_json out = ordered_json::array();
   for (size_t id = 0; id < watched_.size(); id++) {
+    if (watched_[id].gone) continue;
     ordered_json status = watched_[id].status;
     status["id"] = id;
     out.push_back(std::move(status));
@@ -208,7 +216,7 @@ std::vector<Sample> Monitor::Samples(size_t id, int64_t after) {
 size_t Monitor::Problems() {
   MutexLock lock(mutex_);
   return static_cast<size_t>(
-      std::count_if(watched_.begin(), watched_.end(), [](const Watched& w) { return !w.status["problem"].is_null(); }));
+      std::count_if(watched_.begin(), watched_.end(), [](const Watched& w) { return !w.gone && !w.status["problem"].is_null(); }));
 }
 
 Result<ordered_json> Monitor::HistoryOf(const std::string& path) {
@@ -221,15 +229,34 @@ Result<ordered_json> Monitor::HistoryOf(const std::string& path) {
   }
   MutexLock lock(past->mutex);
   const int64_t now = SystemClock().SteadyMicros();
-  if (past->read != 0 && now - past->read < kHistoryFresh) return past->report;
-  if (past->reader == nullptr) {
-    REPLICA_ASSIGN(past->store, session_->StoreOf(path));
-    past->reader = std::make_unique<HistoryReader>(past->store.get());
+  const bool fresh = past->read != 0 && now - past->read < kHistoryFresh;
+  if (!fresh && !past->reading) {
+    if (past->reader == nullptr) {
+      REPLICA_ASSIGN(past->store, session_->StoreOf(path));
+      past->reader = std::make_unique<HistoryReader>(past->store.get());
+    }
+    past->reading = true;
+    // A store may take minutes to fail.
+    StartThread("replica-hist", [past] { Read(past.get()); }).detach();
   }
-  REPLICA_ASSIGN(const History history, past->reader->Read(kMostLog));
-  past->report = HistoryAsJson(*past->store, history);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(kHistoryWait);
+  while (past->reading && past->report.is_null() && std::chrono::steady_clock::now() < deadline)
+    lock.WaitUntil(past->changed, deadline);
+  if (!past->reading && !past->status.ok()) return past->status;
+  if (!past->report.is_null()) return past->report;  // the one before, while another is being read
+  return Status(Code::kTimeout, "the store has not answered yet");
+}
+
+void Monitor::Read(Past* past) {
+  auto history = past->reader->Read(kMostLog);
+  ordered_json report;
+  if (history.ok()) report = HistoryAsJson(*past->store, *history);
+  MutexLock lock(past->mutex);
+  past->status = history.status();
+  if (history.ok()) past->report = std::move(report);
   past->read = SystemClock().SteadyMicros();
-  return past->report;
+  past->reading = false;
+  past->changed.notify_all();
 }
 
 }  // namespace replica

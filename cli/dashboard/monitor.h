@@ -46,7 +46,8 @@ class Monitor {
   // How many databases need attention.
   size_t Problems() EXCLUDES(mutex_);
 
-  // What a database's replica holds; a store is asked at most every 15 s. Waits for the network.
+  // What a database's replica holds; a store is asked at most every 15 s. Waits for it for kHistoryWait; kTimeout: it has
+  // not answered yet, ask again.
   Result<nlohmann::ordered_json> HistoryOf(const std::string& path) EXCLUDES(mutex_);
 
  private:
@@ -54,6 +55,7 @@ class Monitor {
     std::string path;
     nlohmann::ordered_json status;
     std::deque<Sample> samples;
+    bool gone = false;   // deleted, and found by a pattern, not named: nobody misses it
     bool known = false;  // the counters below are of an earlier look
     uint64_t committed = 0;
     uint64_t stored = 0;
@@ -62,14 +64,19 @@ class Monitor {
   };
   struct Past {
     Mutex mutex;
-    std::shared_ptr<Store> store GUARDED_BY(mutex);
-    std::unique_ptr<HistoryReader> reader GUARDED_BY(mutex);
+    std::condition_variable changed;
+    bool reading GUARDED_BY(mutex) = false;  // by a thread of its own, which nobody waits for at the end
     nlohmann::ordered_json report GUARDED_BY(mutex);
-    int64_t read GUARDED_BY(mutex) = 0;  // steady µs
+    Status status GUARDED_BY(mutex);     // of the last reading
+    int64_t read GUARDED_BY(mutex) = 0;  // steady µs: its end
+    // The reading thread's.
+    std::shared_ptr<Store> store;
+    std::unique_ptr<HistoryReader> reader;
   };
 
   void Run() EXCLUDES(mutex_);
   void Look() EXCLUDES(mutex_);
+  static void Read(Past* past);
   static void Take(Watched* watched, nlohmann::ordered_json status);
 
   const Session* const session_;

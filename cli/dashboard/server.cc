@@ -7,6 +7,7 @@
 
 #include "base/fs.h"
 #include "cli/dashboard/assets.h"
+#include "cli/dashboard/connection.h"
 #include "cli/dashboard/metrics.h"
 #include "cli/settings_report.h"
 #include "config/parse.h"
@@ -21,8 +22,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr size_t kMostBody = 64 << 10;  // bytes of a request
-constexpr int kThreads = 16;
-constexpr time_t kTimeout = 10;  // seconds that a client may take to send or to receive
 constexpr size_t kLongestName = 200;
 constexpr char kPolicy[] =
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action "
@@ -103,12 +102,13 @@ Result<std::unique_ptr<Server>> Server::Create(ServerOptions options, const Sess
     if (!file.empty() && ::access(file.c_str(), R_OK) != 0) return ErrnoStatus(errno, "read", file).In("TLS");
   if (o.certificate.empty() != o.key.empty())
     return Invalid("TLS needs both dashboard.tls-certificate and dashboard.tls-key");
+  const bool one_address = server->BehindProxy();
   if (server->tls()) {
-    server->http_ = std::make_unique<httplib::SSLServer>(o.certificate.c_str(), o.key.c_str());
+    server->http_ = std::make_unique<BoundedTlsServer>(o.certificate, o.key, one_address);
     if (!server->http_->is_valid())
       return Invalid(o.certificate + " and " + o.key + " are no PEM certificate and the key that belongs to it");
   } else {
-    server->http_ = std::make_unique<httplib::Server>();
+    server->http_ = std::make_unique<BoundedServer>(one_address);
   }
   server->AddRoutes();
   REPLICA_TRY(Bind(server->http_.get(), &server->options_.listen));
@@ -140,7 +140,14 @@ bool Server::SameOrigin(const Request& request) const {
   const std::string origin = request.get_header_value("Origin");
   if (origin.empty()) return true;  // not a browser's form or script; the CSRF token decides
   const size_t host = origin.find("://");
-  return host != std::string::npos && origin.substr(host + 3) == request.get_header_value("Host");
+  if (host == std::string::npos) return false;
+  // A proxy may pass its own name for the Host.
+  const std::string name = origin.substr(host + 3);
+  return name == request.get_header_value("Host") || (!options_.public_host.empty() && name == options_.public_host);
+}
+
+bool Server::BehindProxy() const {
+  return !options_.public_host.empty() && options_.listen.loopback;
 }
 
 std::optional<Access::Session> Server::SessionOf(const Request& request) {
@@ -150,9 +157,10 @@ std::optional<Access::Session> Server::SessionOf(const Request& request) {
 }
 
 std::string Server::AddressOf(const Request& request) const {
-  const std::string forwarded = request.get_header_value("X-Forwarded-For");
-  if (options_.public_host.empty() || !options_.listen.loopback || forwarded.empty()) return request.remote_addr;
-  // The last one is the proxy's own word; those before it are the client's.
+  const size_t lines = request.get_header_value_count("X-Forwarded-For");
+  if (!BehindProxy() || lines == 0) return request.remote_addr;
+  // The last one of the last line is the proxy's own word; those before it are the client's.
+  const std::string forwarded = request.get_header_value("X-Forwarded-For", lines - 1);
   const size_t comma = forwarded.rfind(',');
   std::string last = comma == std::string::npos ? forwarded : forwarded.substr(comma + 1);
   last.erase(0, last.find_first_not_of(' '));
@@ -187,11 +195,7 @@ void Server::OnPost(const char* path, Handler handler) {
 // --- routes
 
 void Server::AddRoutes() {
-  http_->new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
   http_->set_payload_max_length(kMostBody);
-  http_->set_read_timeout(kTimeout, 0);
-  http_->set_write_timeout(kTimeout, 0);
-  http_->set_keep_alive_timeout(kTimeout);
   httplib::Headers headers = {{"Content-Security-Policy", kPolicy},
                               {"X-Content-Type-Options", "nosniff"},
                               {"X-Frame-Options", "DENY"},
@@ -201,7 +205,16 @@ void Server::AddRoutes() {
                               {"Cache-Control", "no-store"}};
   if (tls()) headers.emplace("Strict-Transport-Security", "max-age=31536000");
   http_->set_default_headers(headers);
+  // Before the body is read.
   http_->set_pre_routing_handler([this](const Request& request, Response& response) {
+    // What is small on the wire and large in memory.
+    const bool body = options_.page && request.method == "POST";
+    if (request.has_header("Content-Encoding") || request.has_header("Transfer-Encoding") ||
+        (!body && request.method != "GET" && request.method != "HEAD")) {
+      response.set_header("Connection", "close");
+      Refuse(response, 400, "only GET, HEAD and POST with a plain body are understood here");
+      return httplib::Server::HandlerResponse::Handled;
+    }
     if (!HostFits(request)) {
       Refuse(response, 421, "this name is not the dashboard's: set dashboard.public-url to the one you use");
       return httplib::Server::HandlerResponse::Handled;
@@ -253,7 +266,7 @@ void Server::GetMetrics(const Request& request, Response& response) {
 
 void Server::GetHealth(const Request& request, Response& response) {
   const size_t problems = monitor_->Problems();
-  ordered_json answer = {{"ok", problems == 0}, {"databases", monitor_->Paths().size()}, {"problems", problems}};
+  ordered_json answer = {{"ok", problems == 0}, {"databases", monitor_->Databases().size()}, {"problems", problems}};
   if (problems != 0 && MayReadMetrics(request)) {
     for (const auto& status : monitor_->Databases())
       if (!status["problem"].is_null()) answer["why"][status["database"].get<std::string>()] = status["problem"];
@@ -319,7 +332,8 @@ void Server::GetHistory(const Request& request, Response& response) {
   const auto id = DatabaseOf(request.get_param_value("database"), paths.size());
   if (!id) return Refuse(response, 404, "there is no such database");
   auto history = monitor_->HistoryOf(paths[*id]);
-  if (!history.ok()) return Refuse(response, 502, history.status().message());
+  if (!history.ok())
+    return Refuse(response, history.status().code() == Code::kTimeout ? 503 : 502, history.status().message());
   Answer(response, 200, *history);
 }
 
@@ -339,8 +353,12 @@ void Server::GetConfig(const Request& /*request*/, Response& response) {
   const ordered_json report = SettingsReport(session_->config());
   ordered_json settings = ordered_json::array();
   // What is given or needed; then what single databases have of their own.
-  for (const auto& s : report["settings"])
-    if (s["set"].get<bool>() || s["required"].get<bool>()) settings.push_back(s);
+  for (const auto& s : report["settings"]) {
+    if (!s["set"].get<bool>() && !s["required"].get<bool>()) continue;
+    settings.push_back(s);
+    // A command line may hold anything.
+    if (s["key"] == "exec" && s["set"].get<bool>()) settings.back()["value"] = "(a command)";
+  }
   for (const auto& database : report["databases"]) {
     const std::string what = database.value("path", database.value("folder", database.value("pattern", "")));
     for (const auto& s : database["settings"]) {

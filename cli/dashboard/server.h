@@ -64,6 +64,8 @@ class Server {
   void OnPost(const char* path, Handler handler);
   bool HostFits(const Request& request) const;
   bool SameOrigin(const Request& request) const;
+  // All connections come from a proxy on this machine.
+  bool BehindProxy() const;
   bool SecureCookies() const { return tls() || options_.public_https; }
   std::optional<Access::Session> SessionOf(const Request& request);
   // Who is asking: behind a reverse proxy on this machine, whom that says it is.

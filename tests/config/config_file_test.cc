@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -79,7 +80,7 @@ dbs:
   EXPECT_EQ(first.options.engine.snapshot_interval, INT64_C(12) * 3600 * 1000000);
   EXPECT_EQ(first.values.at("region").source, path_ + ":10");
   EXPECT_EQ(config->rules[1].options.s3.access_key_id, "own");
-  EXPECT_EQ(config->rules[1].options.s3.region, "us-east-1") << "one entry's settings are not another's";
+  EXPECT_EQ(config->rules[1].options.s3.region, "") << "one entry's settings are not another's";
   const DatabaseRule* tenant = config->FindRule("/srv/tenants/eu/acme.db");
   ASSERT_NE(tenant, nullptr);
   EXPECT_EQ(tenant->UrlOf("/srv/tenants/eu/acme.db"), "file:///backup/tenants/eu/acme.db");
@@ -113,7 +114,7 @@ TEST_F(ConfigFileTest, VariablesWithoutValueAreMissingByNameAndPlace) {
   const std::string message = MissingMessage(*config);
   EXPECT_NE(message.find("BUCKET (" + path_ + ":5: bucket)"), std::string::npos) << message;
   EXPECT_NE(All(config->warnings).find("AREA"), std::string::npos) << "optional: told, and the default counts";
-  EXPECT_EQ(config->rules[0].options.s3.region, "us-east-1");
+  EXPECT_EQ(config->rules[0].options.s3.region, "");
   auto keys = Read(text, {{"BUCKET", "b"}});
   ASSERT_TRUE(keys.ok());
   EXPECT_NE(All(keys->missing).find("LITESTREAM_SECRET_ACCESS_KEY"), std::string::npos);
@@ -215,9 +216,96 @@ TEST_F(ConfigFileTest, SecretsInFilesThatOthersReadAreTold) {
 
 TEST_F(ConfigFileTest, AFileThatIsNamedMustBeThere) {
   auto config = ReadConfig({{"LITESTREAM_CONFIG", folder_.path() + "/no.yml"}});
-  EXPECT_EQ(config.status().code(), Code::kNotFound);
+  EXPECT_EQ(config.status().code(), Code::kInvalidArgument);
   EXPECT_NE(config.status().message().find("/no.yml"), std::string::npos);
   EXPECT_TRUE(ReadConfig({{"REPLICA_CONFIG", "off"}, {"LITESTREAM_CONFIG", folder_.path() + "/no.yml"}}).ok());
+}
+
+// A file in the working folder was obeyed whoever owned it, and could name a program to run.
+TEST_F(ConfigFileTest, Regression_AFileThatWasFoundMustBeOurs) {
+  ASSERT_TRUE(Read("url: file:///b\n").ok());
+  EXPECT_TRUE(ReadConfigFile({path_, false}, {}).ok());
+  ::chmod(path_.c_str(), 0620);
+  if (::chown(path_.c_str(), ::geteuid(), ::getegid() + 1) == 0) {
+    EXPECT_NE(ReadConfigFile({path_, false}, {}).status().message().find("REPLICA_CONFIG"), std::string::npos);
+    EXPECT_TRUE(ReadConfigFile({path_, true}, {}).ok()) << "it was named";
+  }
+  ::chmod(path_.c_str(), 0600);
+  if (::chown(path_.c_str(), ::geteuid() + 1, ::getegid()) == 0) {
+    EXPECT_FALSE(ReadConfigFile({path_, false}, {}).ok());
+    EXPECT_TRUE(ReadConfigFile({path_, true}, {}).ok());
+  }
+}
+
+TEST_F(ConfigFileTest, WhateverCannotBeReadIsTheInputsFault) {
+  for (const char* path : {"/no/such/file.yml", "/"})
+    EXPECT_EQ(ReadConfig({{"REPLICA_CONFIG", path}}).status().code(), Code::kInvalidArgument) << path;
+  EXPECT_EQ(Read(std::string(5 << 20, '#')).status().code(), Code::kInvalidArgument);
+}
+
+// A pipe has no size: it was taken for an empty file.
+TEST_F(ConfigFileTest, Regression_APipeIsReadToItsEnd) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const std::string text = "bogus: 1\n";
+  ASSERT_EQ(::write(ends[1], text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  ::close(ends[1]);
+  auto config = ReadConfig({{"REPLICA_CONFIG", "/proc/self/fd/" + std::to_string(ends[0])}});
+  EXPECT_NE(config.status().message().find("bogus"), std::string::npos) << config.status().message();
+  ::close(ends[0]);
+}
+
+TEST_F(ConfigFileTest, ContradictionsAreErrors) {
+  EXPECT_EQ(Refusal("url: file:///a\nbucket: b\n").rfind("2: give either", 0), 0U);
+  EXPECT_EQ(Refusal("dbs:\n  - path: /a.db\n    url: file:///x\n    replica:\n      path: /y\n").rfind("2: give", 0), 0U);
+  EXPECT_EQ(Refusal("url: file:///a\n---\nurl: file:///b\n").rfind("3: a second document", 0), 0U);
+  EXPECT_EQ(Refusal("dbs:\n  - path: /a.db\n    url: file:///x\n  - path: /b.db\n    url: file:///x\n").rfind("4: file:///x is the replica", 0), 0U);
+  EXPECT_EQ(Refusal("dbs:\n  - path: /x/a.db\n  - path: /y/a.db\nurl: file:///x\n").rfind("3: file:///x/a.db", 0), 0U);
+  EXPECT_NE(Refusal("snapshot:\n  interval: 0\n").find("more than 0"), std::string::npos);
+  EXPECT_NE(Refusal("dashboard:\n  listen: nonsense\n").find("no address"), std::string::npos);
+  EXPECT_NE(Refusal("metrics-listen: banana\n").find("no address"), std::string::npos);
+  EXPECT_NE(Refusal("dashboard:\n  max-lag: soon\n").find("no duration"), std::string::npos);
+  EXPECT_NE(Refusal("dashboard:\n  public-url: ftp://x\n").find("no endpoint"), std::string::npos);
+  EXPECT_NE(Refusal("url: \"file:///a\\0b\"\n").find("control character"), std::string::npos);
+  EXPECT_NE(Refusal("dbs:\n  - path: /a\n    replica:\n      url: s3://" + std::string(300000, 'a') + "\n").find("too long"),
+            std::string::npos);
+  EXPECT_NE(Refusal("a: &a\n  <<: *a\n").find("no setting"), std::string::npos);
+  EXPECT_NE(Refusal("dbs:\n  - &a\n    <<: *a\n    path: /a\n").find("<<"), std::string::npos);
+}
+
+// A list of none meant all of them.
+TEST_F(ConfigFileTest, Regression_AListOfNoDatabasesMeansNone) {
+  auto config = Read("url: file:///b\ndbs: []\n");
+  ASSERT_TRUE(config.ok());
+  EXPECT_TRUE(config->rules.empty());
+  EXPECT_NE(All(config->missing).find("dbs lists none"), std::string::npos);
+}
+
+TEST_F(ConfigFileTest, WhatLitestreamFilesHold) {
+  ::setenv("HOME", "/home/someone", 1);
+  auto config = Read(R"(
+x-defaults: &defaults
+  type: s3
+  region: eu-west-1
+  force-path-style: True
+bucket: common
+access-key-id: k
+secret-access-key: s
+snapshot:
+dbs:
+  - path: /data/a.db
+    replica:
+      <<: *defaults
+      path: a
+      region: eu-west-2
+  - path: /data/b.db
+    replica: {type: file, path: ~/backup}
+)");
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->rules[0].url, "s3://common/a");
+  EXPECT_EQ(config->rules[0].options.s3.region, "eu-west-2") << "what is given counts more than what is merged";
+  EXPECT_TRUE(config->rules[0].options.s3.path_style);
+  EXPECT_EQ(config->rules[1].url, "file:///home/someone/backup");
 }
 
 }  // namespace

@@ -44,9 +44,22 @@ TEST(Config, OwnNamesComeFirstAndAwsNamesLast) {
                       {"AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000"}});
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(config->options.s3.region, "one");
-  EXPECT_EQ(config->options.s3.access_key_id, "l");
+  EXPECT_EQ(config->options.s3.access_key_id, "a") << "a key without its secret is of no use";
   EXPECT_EQ(config->options.s3.secret_access_key, "s");
   EXPECT_EQ(config->options.s3.endpoint, "http://127.0.0.1:9000");
+}
+
+// A token of the environment was sent with keys that it does not belong to: S3 refuses such a pair.
+TEST(Config, Regression_ATokenStaysWithItsKeys) {
+  Environment environment = {{"REPLICA_URL", "s3://b/p"},         {"AWS_ACCESS_KEY_ID", "a"},
+                             {"AWS_SECRET_ACCESS_KEY", "as"},     {"AWS_SESSION_TOKEN", "token"}};
+  EXPECT_EQ(Read(environment)->options.s3.session_token, "token");
+  environment["LITESTREAM_ACCESS_KEY_ID"] = "l";
+  environment["LITESTREAM_SECRET_ACCESS_KEY"] = "ls";
+  auto config = Read(environment);
+  EXPECT_EQ(config->options.s3.access_key_id, "l");
+  EXPECT_EQ(config->options.s3.secret_access_key, "ls");
+  EXPECT_EQ(config->options.s3.session_token, "");
 }
 
 TEST(Config, ProductionRequiresAReplicaAndNamesWhatIsMissing) {

@@ -68,7 +68,7 @@ class CommandTest(harness.TestCase):
         self.addCleanup(process.stdout.close)
         lines = [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(signal.SIGINT)
-        self.assertEqual(process.wait(20), 0)
+        self.assertEqual(process.wait(20), 130)
         self.assertEqual(lines[0]["databases"][0]["database"], self.path("a.db"))
 
     def test_colours_and_progress_on_a_terminal(self):
