@@ -243,6 +243,7 @@ int Serve(Replicator* replicator, const UniqueFd& signals, const std::string& ex
       Log("the command ended with exit code " + std::to_string(*ended));
       exit_code = *ended;
       stop = true;
+      replicator->OpenNew();  // what a short command made since the last look
     }
     if (!stop) replicator->OpenNew();
   }

@@ -1,5 +1,6 @@
 """Bad input and bad weather: each one a clear error (what, where, what to do), and nothing lost or half-written."""
 import glob
+import http.client
 import http.server
 import os
 import shutil
@@ -416,6 +417,37 @@ class S3Replica(harness.TestCase):
         endpoint = self.proxy(spoil=spoil)
         self.assert_restores(self.url(), "latest", expected, 4096, harness.s3_environment(REPLICA_ENDPOINT=endpoint))
         self.assertTrue(cut)
+
+    def test_the_region_is_learned_from_the_first_refusal(self):
+        """As Amazon does with a bucket in another region than the request was signed for; the rest is the real server."""
+        scopes = []
+
+        def answer(handler):
+            region = handler.headers["Authorization"].split("/")[2]
+            scopes.append(region)
+            if region != "eu-south-1":
+                return self.say(handler, 301, b"<Error><Code>PermanentRedirect</Code></Error>", x_amz_bucket_region="eu-south-1")
+            body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+            connection = http.client.HTTPConnection(S3_ENDPOINT.split("://")[1], timeout=30)
+            connection.request(handler.command, handler.path, body, dict(handler.headers))
+            got = connection.getresponse()
+            data = got.read()
+            handler.send_response(got.status)
+            for name, value in got.getheaders():
+                if name.lower() not in ("connection", "transfer-encoding"):
+                    handler.send_header(name, value)
+            handler.end_headers()
+            if handler.command != "HEAD":
+                handler.wfile.write(data)
+            connection.close()
+        endpoint = self.fake(answer)
+        db = self.attach(self.url(), '"endpoint": "%s", "sync_interval_ms": 0, %s' % (endpoint, KEYS))
+        for i in range(3):
+            db.execute("INSERT INTO t VALUES (?)", (i,))
+            sync(db)
+        self.assertEqual(scopes.count("us-east-1"), 1, "asked once")
+        db = self.attach(self.url(), '"endpoint": "%s", "region": "us-east-1", %s' % (endpoint, KEYS))
+        self.assert_trouble(db, "in \"eu-south-1\": set REPLICA_REGION")
 
     def test_certificate_that_does_not_verify_and_private_ca(self):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",

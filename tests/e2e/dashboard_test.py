@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -175,6 +176,131 @@ class DashboardTest(harness.TestCase):
         self.assertIn("__Host-replica=", headers["Set-Cookie"])
         self.assertEqual(client.request("GET", "/metrics", None, {"Host": "admin.example.com"})[0], 401)
 
+    def test_guesses_of_others_do_not_lock_out_who_was_in_before(self):
+        """Only the proxy's own word counts, the last of the last line; many addresses slow each other down, not the owner."""
+        _, started, client = self.start(environment=self.environment(
+            REPLICA_DASHBOARD_PUBLIC_URL="https://admin.example.com"))
+        def login(password, *lines):
+            connection = http.client.HTTPConnection(client.address, timeout=30)
+            body = json.dumps({"user": "admin", "password": password}).encode()
+            connection.putrequest("POST", "/api/login", skip_host=True)
+            # As nginx passes it when nobody tells it otherwise: the Host of its own connection.
+            for name, value in [("Host", client.address), ("Origin", "https://admin.example.com"),
+                                ("Content-Length", str(len(body)))] + [("X-Forwarded-For", line) for line in lines]:
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            answer.read()
+            connection.close()
+            return answer.status
+        self.assertEqual(login(started["password"], "198.51.100.7"), 200)
+        tries = [login("guess", "10.1.1.%d" % i, "203.0.113.9") for i in range(7)]
+        self.assertEqual(tries[-1], 429, "a line of the client's own does not make it another client")
+        tries = [login("guess", "2001:db8:0:%x::%d" % (i // 8, i)) for i in range(60)]
+        self.assertEqual(tries[7], 429, "a /64 is one client")
+        tries = [login("guess", "10.2.0.%d" % i) for i in range(60)]
+        self.assertEqual(tries[-1], 429, "too many from everywhere")
+        self.assertEqual(login(started["password"], "198.51.100.7"), 200)
+
+    @staticmethod
+    def memory(process):
+        with open("/proc/%d/status" % process.pid) as file:
+            return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1)) / 1024
+
+    def raw(self, client, source, data=b""):
+        """A connection from another address of this machine's."""
+        host, port = client.address.split(":")
+        sock = socket.create_connection((host, int(port)), timeout=30, source_address=(source, 0))
+        self.addCleanup(sock.close)
+        try:
+            sock.sendall(data)
+        except OSError:
+            pass  # it was closed before all of it was taken
+        return sock
+
+    def test_what_is_small_on_the_wire_takes_no_memory(self):
+        import gzip
+        process, _, client = self.start()
+        client.request("GET", "/healthz")
+        before = self.memory(process)
+        bomb = gzip.compress(b" " * (200 << 20))
+        chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+        for data in (b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 1000,
+                     b"GET / HTTP/1.1\r\nHost: localhost\r\n" + (b"X: " + b"y" * 8000 + b"\r\n") * 8000,
+                     b"POST /api/login HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+                     % len(bomb) + bomb,
+                     b"PUT /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60000):
+            self.raw(client, "127.0.0.1", data)
+            self.assertEqual(client.request("GET", "/healthz")[0] in (200, 503), True)
+        if not os.environ.get("REPLICA_TEST_SANITIZED"):
+            self.assertLess(self.memory(process) - before, 30, "MiB")
+
+    def test_slow_clients_keep_nobody_out(self):
+        _, _, client = self.start()
+        slow = [self.raw(client, "127.0.0.%d" % (2 + i % 2), b"GET / HTTP/1.1\r\nHost:") for i in range(60)]
+        for i in range(5):
+            self.assertIn(client.request("GET", "/healthz")[0], (200, 503))
+            for sock in slow:
+                try:
+                    sock.send(b" ")
+                except OSError:
+                    pass
+        # A byte now and then does not keep a request alive: in the end each of them is closed.
+        ended = time.monotonic() + 30
+        for sock in slow:
+            sock.settimeout(max(0.1, ended - time.monotonic()))
+            try:
+                while sock.recv(4096):
+                    pass
+            except ConnectionError:
+                pass
+
+    def test_a_store_that_hangs_does_not_take_the_dashboard_with_it(self):
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(200)
+            self.write()
+            process, started, client = self.start(environment=self.environment(
+                REPLICA_URL="s3://bucket/shop", REPLICA_ENDPOINT="http://127.0.0.1:%d" % silent.getsockname()[1],
+                REPLICA_ACCESS_KEY_ID="k", REPLICA_SECRET_ACCESS_KEY="s"))
+            client.login("admin", started["password"])
+            request = ("GET /api/history?database=0 HTTP/1.1\r\nHost: localhost\r\nCookie: %s\r\n\r\n" % client.cookie).encode()
+            asking = [self.raw(client, "127.0.0.%d" % (2 + i % 2), request) for i in range(40)]
+            self.assertIn(client.request("GET", "/healthz")[0], (200, 503))
+            self.assertEqual(client.request("GET", "/api/history?database=0")[0], 503, "it says that it waits")
+            self.assertIn(client.request("GET", "/healthz")[0], (200, 503))
+            for sock in asking:
+                sock.close()
+            process.terminate()
+            self.assertEqual(process.wait(15), 0)
+
+    def test_a_deleted_database_of_a_pattern_is_not_missed(self):
+        db = self.write()
+        db.close()
+        os.mkdir(self.path("tenants"))
+        for name in ("one.db", "two.db"):
+            with sqlite3.connect(self.path("tenants", name)) as plain:
+                plain.execute("CREATE TABLE t(x)")
+            plain.close()
+        with open(self.path("replica.yml"), "w") as file:
+            file.write("dbs:\n  - dir: tenants\n    pattern: '*.db'\n    url: %s/tenants\n" % self.url())
+        _, started, client = self.start(environment=clean_environment())
+        client.login("admin", started["password"])
+        names = lambda: [d["name"] for d in client.json("GET", "/api/databases")[1]["databases"]]
+        self.assertEqual(sorted(names()), ["one.db", "two.db"])
+        os.remove(self.path("tenants", "one.db"))
+        self.wait_for(lambda: names() == ["two.db"])
+        self.assertNotIn("one.db", client.request("GET", "/metrics")[1])
+
+    def test_settings_that_nothing_needs_are_not_called_missing(self):
+        with open(self.path("replica.yml"), "w") as file:
+            file.write("exec: server --password=hunter2\ndbs:\n  - path: shop.db\n    replica:\n      url: %s/shop.db\n" % self.url())
+        _, started, client = self.start(environment=clean_environment())
+        client.login("admin", started["password"])
+        config = client.json("GET", "/api/config")[1]
+        self.assertEqual([s["key"] for s in config["settings"] if s["required"]], [])
+        self.assertNotIn("hunter2", json.dumps(config))
+
     def test_every_answer_carries_the_policies(self):
         _, _, client = self.start()
         for path in ("/", "/app.js", "/healthz", "/api/databases", "/nothing"):
@@ -211,6 +337,8 @@ class DashboardTest(harness.TestCase):
             REPLICA_DASHBOARD_PASSWORD_HASH=hashed), code=2))
         self.assertIn("no hash", self.replica(*listen, environment=self.environment(
             REPLICA_DASHBOARD_PASSWORD_HASH="secret"), code=2))
+        self.assertIn("no hash", self.replica(*listen, environment=self.environment(
+            REPLICA_DASHBOARD_PASSWORD_HASH="correcthorsebattery"), code=2), "a password, not its hash")
         tls = {"REPLICA_DASHBOARD_PASSWORD_HASH": hashed, "REPLICA_DASHBOARD_TLS_CERTIFICATE": certificate}
         self.assertIn("no-key.pem", self.replica(*listen, environment=self.environment(
             **tls, REPLICA_DASHBOARD_TLS_KEY=self.path("no-key.pem")), code=2))

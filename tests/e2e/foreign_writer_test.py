@@ -52,6 +52,19 @@ class ForeignWriter(harness.TestCase):
         self.plain(*self.HIDDEN)
         self.assert_equal(db)
 
+    def test_Invariant_NoSilentGap_the_note_of_a_close_does_not_vouch_for_foreign_commits(self):
+        """The last close noted where the last WAL had ended that passed a gate, though a foreign one had come after it."""
+        self.make()
+        db = self.attach()
+        db.execute("INSERT INTO t VALUES ('ours')")
+        sync(db)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self.plain("INSERT INTO u VALUES ('foreign')", "PRAGMA wal_checkpoint(TRUNCATE)")
+        db.close()
+        db = self.attach()
+        db.execute("INSERT INTO t VALUES ('later')")
+        self.assert_equal(db)
+
     def test_restart_behind_a_captured_commit(self):
         self.make()
         db = self.attach()

@@ -2,6 +2,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -134,6 +135,36 @@ sys.stdin.readline()
         parent.stdin.write("end\n")
         parent.stdin.flush()
         self.assertEqual(parent.wait(timeout=30), 0)
+
+    def test_regression_a_child_does_not_inherit_the_locks_of_our_connection(self):
+        """SQLite in a forked child took libreplica's connection in the parent for a lock of its own: none was taken then."""
+        if os.environ.get("REPLICA_TEST_SANITIZED") == "thread":
+            self.skipTest("ThreadSanitizer cannot start threads in the child of a process that has threads")
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(50)
+            code = """
+os.environ.update(REPLICA_URL="s3://b/p", REPLICA_ENDPOINT=endpoint, REPLICA_ACCESS_KEY_ID="k",
+                  REPLICA_SECRET_ACCESS_KEY="s", REPLICA_SHUTDOWN_TIMEOUT="1ms")
+db = connect(path)
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("CREATE TABLE t(x)")
+time.sleep(0.5)  # the leader waits for the store, with its connection open
+db.close()
+inherited = [os.readlink("/proc/self/fd/" + n) for n in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + n)]
+assert path in inherited, "the leader's connection is still open: %s" % inherited
+pid = os.fork()
+if pid == 0:
+    db = connect(path)
+    one(db, "SELECT count(*) FROM t")
+    inode = os.stat(path).st_ino
+    held = [l for l in open("/proc/locks") if " POSIX " in l and l.split()[4] == str(os.getpid()) and l.split()[5].endswith(":%d" % inode)]
+    print("ready" if held else "no lock of the child's own", flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+os._exit(0)
+"""
+            self.start(code, path=self.path("app.db"), endpoint="http://127.0.0.1:%d" % silent.getsockname()[1])
 
     def test_exit_without_close_flushes(self):
         path = self.path("app.db")

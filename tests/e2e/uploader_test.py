@@ -297,7 +297,122 @@ class UploaderTest(harness.TestCase):
             application.commit(3)
             rows += 6
             self.assertEqual(application.close(), "closed")
+            txid = self.replica_json("status", self.path("a.db"), environment=self.environment())["databases"][0]["txid"]
+            self.assertEqual(txid["acknowledged"], txid["committed"], "the close stored what was committed before it")
         self.assert_equal_to_replica(rows)
+
+    def test_regression_a_visit_without_a_commit_costs_no_resync(self):
+        """A position between two WALs was proven in memory only: each change of leaders compared every page."""
+        for environment in (self.environment(), self.environment(REPLICA_UPLOADER="process")):
+            for milliseconds in (0, 30, 100):
+                application = Application(self, self.path("a.db"), environment)
+                application.ask("db.execute('SELECT count(*) FROM t').fetchone()")
+                time.sleep(milliseconds / 1000)
+                if milliseconds == 100:
+                    self.uploader(application, "thread" if "REPLICA_UPLOADER" not in environment else "process")
+                self.assertEqual(application.close(), "closed")
+        application = Application(self, self.path("a.db"), self.environment())
+        for _ in range(3):  # the leadership changes hands while the WAL is empty, and just after
+            uploader = self.replicate()
+            self.uploader(application, "process")
+            application.ask("db.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchone()")
+            uploader.kill()
+            self.uploader(application, "thread")
+            application.commit(2)
+        application.close()
+        self.assert_equal_to_replica(6)
+
+    def test_regression_stop_beside_a_busy_writer(self):
+        """A stop waited until nobody committed any more: its whole timeout beside a busy writer."""
+        environment = self.environment(REPLICA_SHUTDOWN_TIMEOUT="60s")
+        first = Application(self, self.path("a.db"), environment)
+        first.commit(3)
+        first.sync()
+        busy = Application(self, self.path("a.db"), environment)
+        busy.commit(1)
+        busy.process.stdin.write("[db.execute('INSERT INTO t VALUES (1)') for i in iter(lambda: __import__('os').path.exists(%r), True)] and 0\n"
+                                 % self.path("stop"))
+        busy.process.stdin.flush()
+        self.assertEqual(first.status()["leader_pid"], first.process.pid)
+        begun = time.monotonic()
+        self.assertEqual(first.close(), "closed")
+        self.assertLess(time.monotonic() - begun, 20)
+        with open(self.path("stop"), "w"):
+            pass
+        busy.process.stdout.readline()
+        self.assertEqual(busy.close(), "closed")
+
+    def test_paths_that_are_not_utf8(self):
+        name = os.fsencode(self.path("b")) + b"\xff\xfe.db"
+        path = os.fsdecode(name)
+        environment = clean_environment(REPLICA_URL=self.url(), REPLICA_UPLOADER="process", REPLICA_SYNC_INTERVAL="0")
+        application = Application(self, path, environment)
+        application.commit(3)
+        self.uploader(application, "process")
+        begun = time.monotonic()
+        self.assertEqual(application.close(), "closed")
+        self.assertLess(time.monotonic() - begun, 8, "the uploader answered")
+
+    def test_replicate_restores_what_is_missing_first(self):
+        """A container that begins with an empty disk: the command finds the database of before."""
+        for how in ("file", "flag"):
+            with self.subTest(how):
+                path = self.path(how + ".db")
+                with open(self.path("replica.yml"), "w") as file:
+                    file.write("dbs:\n  - path: %s\n    url: %s/%s\n%s" % (
+                        path, self.url(), how, "    restore-if-db-not-exists: true\n" if how == "file" else ""))
+                flags = ["--restore-if-db-not-exists"] if how == "flag" else []
+                script = "sqlite3 %s 'PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(x); INSERT INTO t VALUES (1); SELECT count(*) FROM t'"
+                for count in (1, 2):
+                    done = subprocess.run([COMMAND, "replicate", *flags, "--exec", "sh -c \"%s\"" % (script % path)],
+                                          capture_output=True, text=True, cwd=self.folder, env=clean_environment(), timeout=60)
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    self.assertEqual(done.stdout.split()[-1], str(count), done.stderr)
+                    for end in ("", "-wal", "-shm"):
+                        if os.path.exists(path + end):
+                            os.remove(path + end)
+                    subprocess.run(["rm", "-r", path + "-replica"], check=True)
+        # One that cannot be restored: the command does not begin with an empty one.
+        for root, _, names in os.walk(self.path("replica")):
+            for n in names:
+                with open(os.path.join(root, n), "r+b") as file:
+                    file.truncate(10)
+        done = subprocess.run([COMMAND, "replicate", "--restore-if-db-not-exists", "--exec", "touch %s" % self.path("began")],
+                              capture_output=True, text=True, cwd=self.folder, env=clean_environment(), timeout=60)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertFalse(os.path.exists(self.path("began")))
+
+    def test_replicate_databases_of_several_owners(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root may act as the owner of a database")
+        os.chmod(self.folder, 0o755)
+        with open(self.path("replica.yml"), "w") as file:
+            file.write("url: %s\ndbs:\n  - path: one/a.db\n  - path: two/b.db\n" % self.url())
+        for folder, name, owner in (("one", "a.db", 1001), ("two", "b.db", 1002)):
+            os.mkdir(self.path(folder))
+            with sqlite3.connect(self.path(folder, name)) as db:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("CREATE TABLE t(x)")
+            db.close()
+            os.chown(self.path(folder), owner, owner)
+            os.chown(self.path(folder, name), owner, owner)
+        os.mkdir(self.path("replica"))
+        os.chmod(self.path("replica"), 0o777)
+        uploader = self.replicate(environment=clean_environment())
+        self.wait_for(lambda: all(d["state"] == "streaming" for d in self.replica_json("databases")["databases"]))
+        writers = [sqlite3.connect(self.path(*p), isolation_level=None) for p in (("one", "a.db"), ("two", "b.db"))]
+        for db in writers:
+            for i in range(20):
+                db.execute("INSERT INTO t VALUES (?)", (i,))
+            db.close()
+        self.replica("sync")
+        uploader.terminate()
+        self.assertEqual(uploader.wait(30), 0)
+        for root, owner in (("one", 1001), ("two", 1002), ("replica/a.db", 1001), ("replica/b.db", 1002)):
+            for folder, _, names in os.walk(self.path(*root.split("/"))):
+                for entry in [folder] + [os.path.join(folder, n) for n in names]:
+                    self.assertEqual(os.stat(entry).st_uid, owner, entry)
+        self.assertIn("integrity_check ok", self.replica("verify", "--depth", "full"))
 
     def test_two_applications_share_one_uploader(self):
         environment = self.environment(REPLICA_UPLOADER="process")
