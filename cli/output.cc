@@ -108,6 +108,7 @@ void Output::Table(const std::vector<std::string>& heads, const std::vector<std:
 Progress::Progress(const Output& output, const OutputOptions& options, std::string what)
     : what_(std::move(what)), visible_(!output.json() && !options.quiet && ::isatty(STDERR_FILENO) != 0) {
   CatchSignals();
+  begun_ = SystemClock().SteadyMicros();
 }
 
 Progress::~Progress() {
@@ -119,7 +120,11 @@ bool Progress::Show(uint64_t done, uint64_t planned) {
   const int64_t now = SystemClock().SteadyMicros();
   if (!visible_ || (last_ != 0 && now - last_ < kRedraw)) return true;
   last_ = now;
-  const double part = planned == 0 ? 0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(planned));
+  if (planned == 0) {
+    std::cerr << "\r\x1b[K" << what_ << "  " << HumanSeconds(static_cast<double>(now - begun_) / 1e6) << std::flush;
+    return true;
+  }
+  const double part = std::min(1.0, static_cast<double>(done) / static_cast<double>(planned));
   const int full = static_cast<int>(part * kBarWidth);
   std::cerr << "\r\x1b[K" << what_ << " [" << std::string(static_cast<size_t>(full), '#')
             << std::string(static_cast<size_t>(kBarWidth - full), '-') << "] " << static_cast<int>(part * 100) << "%  "

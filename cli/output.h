@@ -56,13 +56,14 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // False once the user wants it to stop.
+  // False once the user wants it to stop. With nothing planned it shows the time that has gone by instead of a bar.
   bool Show(uint64_t done, uint64_t planned);
 
  private:
   const std::string what_;
   const bool visible_;
-  int64_t last_ = 0;  // steady µs of the last drawing
+  int64_t begun_ = 0;  // steady µs
+  int64_t last_ = 0;   // of the last drawing
 };
 
 // True after SIGINT or SIGTERM; CatchSignals makes them set this instead of ending the process.

@@ -82,8 +82,11 @@ int RunVerify(const Common& common, const VerifyArguments& arguments) {
 }
 
 int RunSnapshot(const Common& common, const SelectArguments& arguments) {
-  auto work = [](const std::string& path) -> Result<ordered_json> {
-    REPLICA_ASSIGN(const uint64_t txid, MakeSnapshot(path, {}));
+  const Output output(common.output);
+  auto work = [&](const std::string& path) -> Result<ordered_json> {
+    Progress progress(output, common.output, "a snapshot of " + path);
+    auto tell = [&](uint64_t done, uint64_t planned) { return progress.Show(done, planned); };
+    REPLICA_ASSIGN(const uint64_t txid, MakeSnapshot(path, tell));
     return ordered_json{{"database", path}, {"ok", true}, {"txid", txid}};
   };
   return ForEach(common, arguments, work, [](const ordered_json& r) {
@@ -94,10 +97,12 @@ int RunSnapshot(const Common& common, const SelectArguments& arguments) {
 
 int RunSync(const Common& common, const WaitArguments& arguments) {
   const auto micros = static_cast<int64_t>(arguments.timeout * 1e6);
-  auto work = [micros](const std::string& path) -> Result<ordered_json> {
+  const Output output(common.output);
+  auto work = [&](const std::string& path) -> Result<ordered_json> {
     auto database = Hub::Get().FindDatabase(path);
     if (database == nullptr) return NotReplicated(path);
-    REPLICA_TRY(WaitSynced(database->control(), micros).In(path));
+    Progress progress(output, common.output, "waiting for the store to have all of " + path);
+    REPLICA_TRY(WaitSynced(database->control(), micros, [&] { return progress.Show(0, 0); }).In(path));
     return ordered_json{{"database", path}, {"ok", true}, {"txid", database->control()->acknowledged_txid.load()}};
   };
   return ForEach(common, arguments, work, [](const ordered_json& r) {

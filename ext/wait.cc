@@ -46,10 +46,15 @@ Status WaitFor(ControlBlock* c, int64_t micros, const std::function<bool()>& don
   return status;
 }
 
-Status WaitSynced(ControlBlock* c, int64_t micros) {
+Status WaitSynced(ControlBlock* c, int64_t micros, const std::function<bool()>& go_on) {
   const uint64_t ticket = c->sync_wanted.fetch_add(1, std::memory_order_seq_cst) + 1;
   WakeLeader(c);
-  return WaitFor(c, micros, [&] { return c->sync_done.load(std::memory_order_acquire) >= ticket; });
+  bool called_off = false;
+  REPLICA_TRY(WaitFor(c, micros, [&] {
+    called_off = go_on && !go_on();
+    return called_off || c->sync_done.load(std::memory_order_acquire) >= ticket;
+  }));
+  return called_off ? Status(Code::kInterrupted, "called off") : Ok();
 }
 
 }  // namespace replica

@@ -41,7 +41,11 @@ int PrintHash(const Output& output) {
     output.Error(hash.status());
     return ExitCodeOf(hash.status());
   }
-  output.Line(*hash);
+  if (output.json()) {
+    output.Json({{"hash", *hash}});
+  } else {
+    output.Line(*hash);
+  }
   return kExitOk;
 }
 

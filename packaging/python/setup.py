@@ -9,7 +9,7 @@ except ImportError:
     from wheel.bdist_wheel import bdist_wheel
 
 if not os.path.exists("libreplica/libreplica.so"):
-    raise SystemExit("libreplica.so is missing: make the wheel with packages/python/build.sh BUILD_DIR OUT_DIR")
+    raise SystemExit("libreplica.so is missing: make the wheel with packaging/python/build.sh BUILD_DIR OUT_DIR")
 
 
 class BinaryDistribution(Distribution):

@@ -447,6 +447,7 @@ class S3Replica(harness.TestCase):
             sync(db)
         self.assertEqual(scopes.count("us-east-1"), 1, "asked once")
         db = self.attach(self.url(), '"endpoint": "%s", "region": "us-east-1", %s' % (endpoint, KEYS))
+        db.execute("INSERT INTO t VALUES ('waits')")
         self.assert_trouble(db, "in \"eu-south-1\": set REPLICA_REGION")
 
     def test_certificate_that_does_not_verify_and_private_ca(self):

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import shutil
+import socket
 import signal
 import sqlite3
 import subprocess
@@ -83,6 +84,35 @@ class CommandTest(harness.TestCase):
         os.close(main)
         self.assertIn("\x1b[32mrestored", shown)
         self.assertRegex(shown, r"restoring \[[#-]{30}\] +\d+%")
+
+    def test_snapshot_and_sync_are_called_off_by_ctrl_c(self):
+        """They wait for a store that never answers; on a terminal they show for how long."""
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(50)
+            self.configure()
+            self.make(3)
+            os.remove(self.path("replica.yml"))
+            environment = clean_environment(REPLICA_URL="s3://b/p", REPLICA_ACCESS_KEY_ID="k", REPLICA_SECRET_ACCESS_KEY="s",
+                                            REPLICA_ENDPOINT="http://127.0.0.1:%d" % silent.getsockname()[1],
+                                            REPLICA_SHUTDOWN_TIMEOUT="100ms", TERM="xterm")
+            shutil.rmtree(self.path("a.db-replica"))
+            for command in ("snapshot", "sync"):
+                main, other = pty.openpty()
+                process = subprocess.Popen([COMMAND, command, "a.db"], stdout=other, stderr=other, cwd=self.folder,
+                                           env=environment)
+                os.close(other)
+                shown = ""
+                while not re.search(r"a\.db  \d\.\d s", shown):
+                    shown += os.read(main, 65536).decode()
+                process.send_signal(signal.SIGINT)
+                self.assertEqual(process.wait(30), 130, command)
+                os.close(main)
+
+    def test_wrong_arguments_in_json(self):
+        done = subprocess.run([COMMAND, "--json", "restore", "a.db", "--nonsense"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("nonsense", json.loads(done.stdout)["error"])
 
     def test_history_and_events(self):
         self.configure()

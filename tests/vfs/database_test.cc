@@ -145,6 +145,71 @@ TEST_F(DatabaseTest, Regression_JournalAfterACrashNamesTheGateBeforeItsWal) {
   database_->RemoveUser();
 }
 
+// --- the note of the last close
+
+TEST_F(DatabaseTest, ACloseIsNotedUntilTheFileIsWrittenTo) {
+  database_->AddUser();
+  database_->PassGate(region_);
+  const ClosedAt at = database_->Closing(region_);
+  EXPECT_EQ(at.gate, PackPosition(Index().wal_salts(), Index().max_frame));
+  EXPECT_EQ(at.anchor.life, 0U) << "the WAL holds commits";
+  Exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  database_->NoteClosed(at);
+  const FileStamp stamp = StampOf(path_);
+  EXPECT_EQ(database_->Closed(stamp).gate, at.gate);
+  EXPECT_EQ(database_->Closed(stamp).stamp, stamp);
+  FileStamp other = stamp;
+  other.modified++;
+  EXPECT_EQ(database_->Closed(other).gate, 0U);
+  EXPECT_EQ(database_->Closed({}).gate, 0U);
+  database_->RemoveUser();
+}
+
+TEST_F(DatabaseTest, Invariant_NoSilentGap_ACloseAfterCommitsThatPassedNoGateIsNotNoted) {
+  database_->AddUser();
+  database_->PassGate(region_);
+  Exec("PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t VALUES(1); PRAGMA wal_checkpoint(TRUNCATE)");
+  const ClosedAt at = database_->Closing(region_);
+  EXPECT_EQ(at.gate, 0U);
+  EXPECT_EQ(at.anchor.life, 0U);
+  database_->RemoveUser();
+}
+
+TEST_F(DatabaseTest, AVisitWithoutACommitLeavesTheNote) {
+  database_->AddUser();
+  database_->PassGate(region_);
+  const ClosedAt at = database_->Closing(region_);
+  Exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  database_->NoteClosed(at);
+  database_->RemoveUser();
+  database_->AddUser();
+  const uint64_t life = database_->Life();
+  database_->NoteClosed({{}, 0, {life, 0, 0}});
+  EXPECT_EQ(database_->Closed(StampOf(path_)).gate, at.gate);
+  EXPECT_EQ(database_->Closed(StampOf(path_)).anchor, (WalAnchor{life, 0, 0})) << "of the visit";
+  // Commits whose number is known, but not where their WAL ended: the gate is not the last one any more.
+  database_->NoteClosed({{}, 0, {life, 3, 0}});
+  EXPECT_EQ(database_->Closed(StampOf(path_)).gate, 0U);
+  database_->RemoveUser();
+}
+
+TEST_F(DatabaseTest, ALifeEndsWhenNobodyUsesTheIndex) {
+  database_->AddUser();
+  const uint64_t first = database_->Life();
+  auto other = Database::Find(path_);  // of another process, as far as locks go
+  ASSERT_TRUE(other.ok());
+  (*other)->AddUser();
+  EXPECT_EQ(database_->Life(), first);
+  database_->RemoveUser();
+  database_->AddUser();
+  EXPECT_EQ(database_->Life(), first) << "somebody was there all the time";
+  database_->RemoveUser();
+  (*other)->RemoveUser();
+  database_->AddUser();
+  EXPECT_NE(database_->Life(), first);
+  database_->RemoveUser();
+}
+
 TEST_F(DatabaseTest, ControlBlockOfAnEarlierBootIsReplaced) {
   control()->boot.store(1);
   control()->committed.store(77);
