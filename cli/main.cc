@@ -1,30 +1,100 @@
 // The replica command.
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdio>
 #include <iostream>
+#include <numeric>
+#include <set>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "cli/app.h"
 #include "cli/exit_code.h"
 #include "cli/output.h"
+#include "ext/hub.h"
+
+namespace {
+
+// All long options of the command and its subcommands.
+std::set<std::string> LongOptions(const CLI::App& app) {
+  std::set<std::string> out;
+  for (const CLI::Option* option : app.get_options())
+    for (const std::string& name : option->get_lnames()) out.insert(name);
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) out.merge(LongOptions(*command));
+  return out;
+}
+
+// Litestream's options have one dash; here "-exec" would be "-e xec".
+std::string OneDash(const CLI::App& app, int argc, char** argv) {
+  const std::set<std::string> known = LongOptions(app);
+  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; i++) {
+    const std::string text = argv[i];
+    const std::string name = text.substr(0, text.find('='));
+    if (name.size() < 4 || name[0] != '-' || name[1] == '-') continue;
+    if (name == "-timestamp" || name == "-txid") return name + ": give --to";
+    if (known.count(name.substr(1)) != 0) return name + ": options of several letters begin with two dashes: -" + name;
+  }
+  return "";
+}
+
+// The command that a word that is none may have been meant for: one that differs least.
+std::string NoCommand(const CLI::App& app, int argc, char** argv) {
+  for (int i = 1; i < argc; i++) {
+    const std::string word = argv[i];
+    if (word.empty() || word[0] == '-') continue;
+    std::string best;
+    size_t least = 3;  // letters that may differ
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App* c) { return !c->get_group().empty(); })) {
+      const std::string name = command->get_name();
+      std::vector<size_t> row(name.size() + 1);
+      std::iota(row.begin(), row.end(), 0);
+      for (size_t a = 1; a <= word.size(); a++) {
+        size_t corner = row[0]++;
+        for (size_t b = 1; b <= name.size(); b++) {
+          const size_t next = std::min({row[b] + 1, row[b - 1] + 1, corner + (word[a - 1] == name[b - 1] ? 0 : 1)});
+          corner = std::exchange(row[b], next);
+        }
+      }
+      if (row.back() < least) {
+        least = row.back();
+        best = name;
+      }
+    }
+    return "there is no command \"" + word + "\"" + (best.empty() ? "" : ": did you mean " + best + "?");
+  }
+  return "";
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   try {
     replica::Invocation invocation;
     const auto app = replica::BuildApp(&invocation);
     try {
+      if (const std::string one_dash = OneDash(*app, argc, argv); !one_dash.empty())
+        throw CLI::ArgumentMismatch(one_dash);
       app->parse(argc, argv);
     } catch (const CLI::ParseError& e) {
+      std::string what = e.what();
+      if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError) && app->get_subcommands().empty())
+        if (const std::string none = NoCommand(*app, argc, argv); !none.empty()) what = none;
       // Help and version are "errors" of code 0; CLI11 has a code for every other kind, we have one.
       const bool json = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;
-      if (json && e.get_exit_code() != 0) {
-        replica::OutputOptions options;
-        options.json = true;
-        replica::Output(options).Error({replica::Code::kInvalidArgument, e.what()});
-        return replica::kExitInput;
-      }
-      return app->exit(e) == 0 ? replica::kExitOk : replica::kExitInput;
+      if (e.get_exit_code() == 0) return app->exit(e), replica::kExitOk;
+      replica::OutputOptions options;
+      options.json = json;
+      replica::Output(options).Error({replica::Code::kInvalidArgument, what + " (see --help)"});
+      return replica::kExitInput;
     }
-    return invocation.run();
+    const int code = invocation.run();
+    replica::Hub::Get().StopAll();
+    std::cout << std::flush;
+    std::fflush(nullptr);
+    // An uploader that a store keeps waiting outlives its bound: nothing may be torn down under its thread.
+    ::_exit(code);
   } catch (const std::exception& e) {
     std::cerr << "replica: unexpected: " << e.what() << std::endl;
     return replica::kExitFailed;

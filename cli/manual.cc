@@ -36,7 +36,7 @@ std::string Roff(const std::string& text) {
 }
 
 bool TakesValue(const CLI::Option& option) {
-  return option.get_type_size() != 0;
+  return option.get_items_expected_max() > 0 && option.get_type_size_max() > 0;
 }
 
 void WriteOptions(const CLI::App& app, std::ostringstream* out) {

@@ -17,7 +17,9 @@
 #include "config/parse.h"
 #include "ext/hub.h"
 #include "ext/replica.h"
+#include "uploader/state.h"
 #include "vfs/database.h"
+#include "vfs/wal_format.h"
 
 namespace replica {
 namespace {
@@ -199,6 +201,42 @@ void ActAsOneself() {
   ::setfsgid(::getegid());
 }
 
+namespace {
+
+// Whether the database may hold commits that no uploader has captured, judged by the files alone: writers without
+// libreplica leave no other trace when nobody uploads.
+bool WrittenSinceCapture(const std::string& path) {
+  const std::string folder = Database::FolderOf(path);
+  const auto state = StateFile(folder).LoadHeader();
+  if (!state || state->fenced) return false;
+  const FileStamp stamp = StampOf(path);
+  // The -wal carries no locks: it may be opened and closed.
+  auto wal = OpenFile(path + "-wal", O_RDONLY);
+  uint8_t head[kWalHeaderSize] = {};
+  uint8_t frame[kFrameHeaderSize] = {};
+  auto read = [&](void* out, size_t size, uint64_t offset) {
+    auto n = wal.ok() ? ReadAt(wal->get(), out, size, offset, path) : wal.status();
+    return n.ok() && *n == size;
+  };
+  WalHeader header;
+  if (read(head, sizeof head, 0) && ParseWalHeader(head, &header)) {
+    const uint32_t next = header.salts == state->wal.salts ? state->wal.frame + 1 : 1;
+    if (read(frame, sizeof frame, FrameOffset(next, state->page_size)) &&
+        ParseFrameHeader(frame).salts == header.salts)
+      return true;
+    if (header.salts == state->wal.salts) return false;
+  }
+  if (state->stamp != FileStamp{}) return state->stamp != stamp;
+  // Nobody stamped it: did the last close find just what was captured?
+  auto database = Hub::Get().FindDatabase(path);
+  if (database == nullptr) return true;
+  const ClosedAt closed = database->Closed(stamp);
+  return closed.gate != PackPosition(state->wal.salts, state->wal.frame) &&
+         (closed.anchor.life == 0 || closed.anchor != state->anchor);
+}
+
+}  // namespace
+
 std::string Problem(const std::string& path, const nlohmann::ordered_json& status, double max_lag) {
   if (!FileExists(path)) return "the database does not exist (yet)";
   if (status.contains("message")) {
@@ -218,6 +256,8 @@ std::string Problem(const std::string& path, const nlohmann::ordered_json& statu
     return "the oldest commit that is not in the replica is " + HumanSeconds(seconds) + " old";
   if (state == "off" && lag.value("txids", uint64_t{0}) > 0)
     return "no process uploads it, and " + std::to_string(lag.value("txids", uint64_t{0})) + " commits wait";
+  if (state == "off" && WrittenSinceCapture(path))
+    return "no process uploads it, and it has been written to since the last one did";
   return "";
 }
 

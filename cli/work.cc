@@ -1,4 +1,5 @@
 // Commands that have the uploader do something and wait for it: verify, snapshot, sync.
+#include <algorithm>
 #include <functional>
 
 #include "cli/commands.h"
@@ -12,6 +13,8 @@ namespace replica {
 namespace {
 
 using nlohmann::ordered_json;
+
+constexpr int64_t kLeastSync = 500000;  // µs
 
 // One database's part of a command: its report, which says "ok".
 using Work = std::function<Result<ordered_json>(const std::string& path)>;
@@ -96,7 +99,8 @@ int RunSnapshot(const Common& common, const SelectArguments& arguments) {
 }
 
 int RunSync(const Common& common, const WaitArguments& arguments) {
-  const auto micros = static_cast<int64_t>(arguments.timeout * 1e6);
+  // The uploader must be asked even when there is nothing to wait for.
+  const auto micros = std::max(static_cast<int64_t>(arguments.timeout * 1e6), kLeastSync);
   const Output output(common.output);
   auto work = [&](const std::string& path) -> Result<ordered_json> {
     auto database = Hub::Get().FindDatabase(path);

@@ -6,6 +6,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <filesystem>
+#include <map>
 #include <regex>
 #include <set>
 
@@ -141,8 +142,8 @@ class Reader {
     }
     const bool ours = st.st_uid == ::geteuid() || st.st_uid == 0;
     if (!named_ && (!ours || ((st.st_mode & S_IWGRP) != 0 && st.st_gid != ::getegid())))
-      return Invalid(path_ + " was found, but other users can write to it: name it in REPLICA_CONFIG if it is to be " +
-                     "used, else set REPLICA_CONFIG=off");
+      return Invalid(path_ + " was found, but " + (ours ? "a group" : "another user, its owner,") +
+                     " can write to it: name it in REPLICA_CONFIG if it is to be used, else set REPLICA_CONFIG=off");
     return ReadWhole(fd.get(), kMostBytes, path_);
   }
 
@@ -413,6 +414,37 @@ class Reader {
     }
   }
 
+  // Litestream 0.5 takes settings out of the URL's query, as in s3://bucket/path?endpoint=…&forcePathStyle=true.
+  Status TakeQuery(const YAML::Node& node, std::string* url, Values* values) {
+    const size_t query = url->find('?');
+    if (url->rfind("s3://", 0) != 0 || query == std::string::npos || url->find('=', query) == std::string::npos)
+      return Ok();
+    static const std::map<std::string, const char*> kNames = {{"endpoint", "endpoint"},
+                                                              {"region", "region"},
+                                                              {"forcePathStyle", "force-path-style"},
+                                                              {"force-path-style", "force-path-style"}};
+    for (size_t at = query + 1; at < url->size();) {
+      const size_t end = std::min(url->find('&', at), url->size());
+      const std::string item = url->substr(at, end - at);
+      const size_t equals = std::min(item.find('='), item.size());
+      at = end + 1;
+      const std::string name = item.substr(0, equals);
+      if (name == "sign-payload" || name == "signPayload") continue;  // they always are
+      const auto known = kNames.find(name);
+      if (known == kNames.end()) return Wrong(node, "url: \"" + name + "\" in the query is not supported: leave it out");
+      // What the file gives beside the URL counts more.
+      if (values->count(known->second) != 0) continue;
+      Values one = {{known->second, {item.substr(std::min(equals + 1, item.size())), Place(node)}}};
+      if (std::string& text = one.begin()->second.text; known->second == std::string("endpoint"))
+        if (text.find("://") == std::string::npos) text.insert(0, "https://");
+      AttachOptions scratch;
+      REPLICA_TRY(ApplyValues(one, &scratch));
+      values->insert(one.begin(), one.end());
+    }
+    url->resize(query);
+    return Ok();
+  }
+
   Status ReadReplica(const YAML::Node& node, FileEntry* entry, Values* values) {
     std::string type;
     std::string bucket;
@@ -427,6 +459,7 @@ class Reader {
     if (bucket.empty() && url.empty() && bucket_ && (type == "s3" || type.empty()))
       REPLICA_TRY(Needed("bucket", bucket_, &bucket, &entry->missing));
     if (!url.empty()) {
+      REPLICA_TRY(TakeQuery(node, &url, values));
       TakeHostForm(node, &url, values);
       if (!bucket.empty() || !path.empty()) return Wrong(node, "give either \"url:\", or \"bucket:\" and \"path:\"");
       if (!type.empty() && url.rfind(type + "://", 0) != 0)

@@ -144,7 +144,8 @@ Result<std::shared_ptr<Service>> Hub::MakeService(const std::string& path, const
   if (elsewhere && uploader_ == nullptr)
     uploader_ = new UploaderProcess(config_.Get("uploader-command"), config_.shutdown_timeout);
   auto service =
-      std::make_shared<Service>(database, std::move(store), options, dedicated_, elsewhere ? uploader_ : nullptr);
+      std::make_shared<Service>(database, std::move(store), options, dedicated_, elsewhere ? uploader_ : nullptr,
+                                config_.required);
   services_[path] = service;
   troubles_.erase(path);
   return service;

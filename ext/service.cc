@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <exception>
 #include <thread>
 
@@ -26,12 +27,13 @@ constexpr int64_t kLostUploader = 1000000;  // µs that the next in line may tak
 }  // namespace
 
 Service::Service(std::shared_ptr<Database> database, std::shared_ptr<Store> store, AttachOptions options,
-                 bool dedicated, UploaderProcess* uploader)
+                 bool dedicated, UploaderProcess* uploader, bool loud)
     : database_(std::move(database)),
       store_(std::move(store)),
       options_(std::move(options)),
       dedicated_(dedicated),
-      uploader_(uploader) {}
+      uploader_(uploader),
+      loud_(loud) {}
 
 void Service::Start() {
   MutexLock lock(mutex_);
@@ -213,6 +215,8 @@ Status Service::Lead(bool* yielded) {
   // With the source's connection open nobody closes last any more. A file that still is as a close left it has not been
   // checkpointed since, so the WAL that is there is the first since.
   place.closed = database_->Closed(StampOf(database_->path()));
+  if (loud_)
+    place.tell = [](const std::string& message) { (void)std::fprintf(stderr, "libreplica: %s\n", message.c_str()); };
   bool wanted = false;
   {
     MutexLock lock(mutex_);

@@ -29,9 +29,9 @@ namespace replica {
 class Service : public std::enable_shared_from_this<Service> {
  public:
   // `dedicated`: uploading is what this process is for. `uploader` (may be null, outlives the service): is given the
-  // database whenever this process leads.
+  // database whenever this process leads. `loud`: what needs a person is said on stderr too.
   Service(std::shared_ptr<Database> database, std::shared_ptr<Store> store, AttachOptions options, bool dedicated,
-          UploaderProcess* uploader);
+          UploaderProcess* uploader, bool loud);
 
   const std::shared_ptr<Database>& database() const { return database_; }
   const std::shared_ptr<Store>& store() const { return store_; }
@@ -67,6 +67,7 @@ class Service : public std::enable_shared_from_this<Service> {
   const AttachOptions options_;
   const bool dedicated_;
   UploaderProcess* const uploader_;
+  const bool loud_;
   Mutex mutex_;
   std::condition_variable changed_;
   bool wanted_ GUARDED_BY(mutex_) = false;

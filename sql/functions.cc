@@ -129,7 +129,11 @@ static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** arg
       return {Code::kInvalidArgument, "replica_sync: the timeout is a whole number of milliseconds, 0 or more"};
     auto database = Hub::Get().FindDatabase(path);
     if (database == nullptr) return NotReplicated(path);
-    REPLICA_TRY(WaitSynced(database->control(), timeout * 1000));
+    Status synced = WaitSynced(database->control(), timeout * 1000);
+    // Not replicated by this process: say what it is that it lacks.
+    if (synced.code() == Code::kTimeout && Hub::Get().FindService(path) == nullptr)
+      return synced.In(NotReplicated(path).message());
+    REPLICA_TRY(std::move(synced));
     sqlite3_result_int64(context, static_cast<sqlite3_int64>(database->control()->acknowledged_txid.load()));
     return Ok();
   });

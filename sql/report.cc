@@ -51,6 +51,18 @@ Status Await(ControlBlock* c, int64_t micros, const VerifyProgress& progress, co
   return called_off ? Status(Code::kInterrupted, "called off") : Ok();
 }
 
+Status LookForHoles(const Verified& v, ordered_json* report, ordered_json* errors) {
+  uint64_t expected = 0;
+  REPLICA_ASSIGN(auto log, ListLog(v.store.get(), v.generation, 0));
+  for (const LogObject& entry : log) {
+    if (expected != 0 && entry.sequence != expected)
+      errors->push_back("log segment " + Hex16(expected) + " is missing: the states that it led to cannot be restored");
+    expected = entry.sequence + 1;
+  }
+  (*report)["log_segments"] = log.size();
+  return Ok();
+}
+
 Status Quick(const Verified& v, ordered_json* report, ordered_json* errors) {
   // Under load the database moves on between two looks: then look again.
   for (int attempt = 0; attempt < kQuickTries; attempt++) {
@@ -73,15 +85,7 @@ Status Quick(const Verified& v, ordered_json* report, ordered_json* errors) {
       errors->push_back("the replica's checksum at TXID " + std::to_string(txid) + " is " +
                         Hex16(head.last.trailer.checksum_after) + ", the database's is " + Hex16(checksum));
     }
-    uint64_t expected = 0;
-    REPLICA_ASSIGN(auto log, ListLog(v.store.get(), v.generation, 0));
-    for (const LogObject& entry : log) {
-      if (expected != 0 && entry.sequence != expected)
-        errors->push_back("log segment " + Hex16(expected) + " is missing");
-      expected = entry.sequence + 1;
-    }
-    (*report)["log_segments"] = log.size();
-    return Ok();
+    return LookForHoles(v, report, errors);
   }
   return Ok();
 }
@@ -138,7 +142,7 @@ Status Full(const Verified& v, const std::string& path, const VerifyProgress& pr
   (*report)["integrity_check"] = integrity;
   if (integrity != "ok") errors->push_back("integrity_check of the restore of " + path + ": " + integrity);
   for (const char* suffix : {"", "-wal", "-shm"}) (void)RemoveFile(temporary + suffix);
-  return Ok();
+  return LookForHoles(v, report, errors);
 }
 
 }  // namespace

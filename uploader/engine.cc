@@ -217,6 +217,7 @@ void Engine::SetError(const Status& status) {
   error_ = status;
   StoreText(&control_->last_error, status.message());
   events_.Add("error", status.message());
+  if (place_.tell && NeedsPerson(status)) place_.tell(status.message());
   SetState();
   NotifyWaiters(control_);
 }

@@ -50,6 +50,7 @@ class Engine {
     ClosedAt closed;            // how the file as this process found it was left by its last close
     uint32_t handover = 0;      // ControlBlock::handover when the leadership came
     bool yields = false;        // to a dedicated uploader that raises ControlBlock::handover
+    std::function<void(const std::string&)> tell;  // of an error that needs a person, once; may be empty
   };
 
   // `source` and `control` outlive the engine; `keep_alive` keeps `control` mapped for PUTs that end after it.
@@ -86,6 +87,7 @@ class Engine {
   Status RebuildTable(const Id& generation);
   Status Claim();
   Result<bool> ClaimIsOfThisPath();
+  Result<std::string> ClaimedPath();
   std::string ClaimText() const;
   // `rightful`: the URL holds this database's history already.
   Status NewGeneration(bool rightful);

@@ -187,6 +187,16 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
   } else if (!table_valid || state_.txid != head.txid || state_.checksum != t.checksum_after) {
     table_valid = false;
   }
+  // A file that was restored goes on with the history in its database's place. Elsewhere it is a copy: a restore that is
+  // only tried must not take the history from the database that it is of.
+  if (lineage && state_.restored && !options_.takeover) {
+    REPLICA_ASSIGN(const std::string owner, ClaimedPath());
+    if (!owner.empty() && owner != place_.database)
+      return {Code::kConflict, store_->url() + " holds the history of " + owner + "; " + place_.database +
+                                   " is a copy that was restored from it, and nothing was written. Use another prefix, "
+                                   "or, if the copy is to go on in its place, attach it with the option \"takeover\": "
+                                   "true (REPLICA_TAKEOVER=true)"};
+  }
   if (!same_size) {
     events_.Add("generation", "the replica's page size is another: a new generation begins");
     return NewGeneration(true);
@@ -204,6 +214,7 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
   state_.txid = state_.acknowledged_txid = head.txid;
   state_.sequence = state_.acknowledged_sequence = head.sequence;
   state_.checksum = t.checksum_after;
+  state_.time = head.last.commits.empty() ? 0 : head.last.commits.back().time;
   state_.snapshot_txid = head.snapshot_txid;
   state_.snapshot_bytes = head.snapshot_bytes;
   state_.snapshot_time = clock_.WallMicros();
@@ -265,6 +276,16 @@ std::string Engine::ClaimText() const {
   return Hex16(state_file_.FolderIdentity()) + " " + place_.database + " on " + host + "\n";
 }
 
+// The path of the database whose claim lies at the URL; empty when there is none.
+Result<std::string> Engine::ClaimedPath() {
+  auto claim = store_->Get(kClaimKey, 0, kClaimLimit);
+  if (claim.status().code() == Code::kNotFound) return std::string();
+  if (!claim.ok()) return claim.status();
+  const size_t end = claim->rfind(" on ");
+  if (claim->size() < 17 || end == std::string::npos || end < 17) return std::string();
+  return claim->substr(17, end - 17);
+}
+
 // False when the claim names another database or machine: then equal content proves nothing, as new databases are
 // equal.
 Result<bool> Engine::ClaimIsOfThisPath() {
@@ -314,6 +335,7 @@ Status Engine::NewGeneration(bool rightful) {
       if (name.rfind("journal-", 0) != 0) REPLICA_TRY(RemoveFile(place_.folder + "/spool/" + name));
     control_->spool_bytes.store(0);
     fresh.checksum = table.checksum();
+    fresh.time = clock_.WallMicros();
     fresh.wal = source_->view_position();
     fresh.anchor = source_->view_anchor();
     REPLICA_TRY(state_file_.SaveAll(&fresh, table));

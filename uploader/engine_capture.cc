@@ -45,6 +45,7 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
     state_.txid = encoder.max_txid();
     state_.sequence = header.sequence;
     state_.checksum = table_.checksum();
+    state_.time = batch->commits.back().time;
     state_.wal = batch->end;
     state_.anchor = {};
     state_.stamp = {};
@@ -109,6 +110,7 @@ Status Engine::Resync() {
       if (encoded.size != 0) {
         state_.txid++;
         state_.sequence++;
+        state_.time = encoded.segment.commits.back().time;
       }
       state_.checksum = table_.checksum();
       state_.wal = source_->view_position();
@@ -216,7 +218,9 @@ Status Engine::FreezeSnapshot() {
       trailer.max_txid = state_.txid;
       trailer.created = clock_.WallMicros();
       trailer.wal = view;
-      status = builder_->Freeze(table_, header, trailer, options_.encode.level);
+      // A later snapshot of the same TXID does not make it any later.
+      const int64_t time = state_.time != 0 ? state_.time : trailer.created;
+      status = builder_->Freeze(table_, header, trailer, time, options_.encode.level);
     }
     source_->EndView();
     open = false;
@@ -296,6 +300,7 @@ void Engine::DropSpool(const std::string& why) {
   state_.txid = first_txid - 1;
   state_.sequence -= queue_.size() - keep;
   state_.checksum = first.checksum_before;
+  state_.time = 0;
   state_.partial = true;
   state_.wal = {};
   state_.anchor = {};

@@ -63,7 +63,8 @@ uint32_t SnapshotBuilder::Differing(const PageTable& table) const {
 }
 
 Status SnapshotBuilder::Freeze(const PageTable& table, const SegmentHeader& header, const SegmentTrailer& trailer,
-                               int level) {
+                               int64_t time, int level) {
+  time_ = time;
   Status differs(Code::kCorrupt, "the database differs from the state that its commits lead to");
   if (source_->view_pages() != table.pages()) return differs;
   hashes_.resize(table.pages(), 0);
@@ -105,7 +106,7 @@ Result<bool> SnapshotBuilder::EncodeSlice() {
 }
 
 Result<EncodedSegment> SnapshotBuilder::Finish() {
-  return writer_->Finish(trailer_, {{trailer_.created, trailer_.pages_after, trailer_.checksum_after}});
+  return writer_->Finish(trailer_, {{time_, trailer_.pages_after, trailer_.checksum_after}});
 }
 
 }  // namespace replica

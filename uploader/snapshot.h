@@ -38,8 +38,10 @@ class SnapshotBuilder {
   int rounds() const { return rounds_; }
 
   // Within a read view whose state `table` is: takes the pages that still differ. kCorrupt when the database does not
-  // read as the table says. `header` and `trailer` are the snapshot's; their checksums and sizes are set here.
-  Status Freeze(const PageTable& table, const SegmentHeader& header, const SegmentTrailer& trailer, int level);
+  // read as the table says. `header` and `trailer` are the snapshot's; their checksums and sizes are set here. `time` is
+  // that of the commit which the snapshot shows.
+  Status Freeze(const PageTable& table, const SegmentHeader& header, const SegmentTrailer& trailer, int64_t time,
+                int level);
   bool frozen() const { return writer_ != nullptr; }
   // Compresses a slice of the frozen copy. True when the snapshot is finished: take it with Finish.
   Result<bool> EncodeSlice();
@@ -60,6 +62,7 @@ class SnapshotBuilder {
   std::unique_ptr<SegmentWriter> writer_;
   SegmentHeader header_;
   SegmentTrailer trailer_;
+  int64_t time_ = 0;
 };
 
 }  // namespace replica

@@ -14,7 +14,7 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kMagic = 0x32305453524c5252;  // "RRLRST02"
+constexpr uint64_t kMagic = 0x33305453524c5252;  // "RRLRST03"
 constexpr size_t kHeaderSize = 4096;             // the page hashes follow, 8 bytes each
 constexpr size_t kMaxUrl = 2048;
 // 2^32 pages of 8 bytes: no database has more.
@@ -35,6 +35,7 @@ std::string EncodeState(const EngineState& s) {
   AppendLittle<uint64_t>(out, s.txid);
   AppendLittle<uint64_t>(out, s.sequence);
   AppendLittle<uint64_t>(out, s.checksum);
+  AppendLittle<uint64_t>(out, static_cast<uint64_t>(s.time));
   out.append(reinterpret_cast<const char*>(s.wal.salts.data()), 8);
   AppendLittle<uint32_t>(out, s.wal.frame);
   AppendLittle<uint32_t>(out, s.wal.checksum[0]);
@@ -78,6 +79,7 @@ bool DecodeState(std::string_view bytes, EngineState* s) {
   s->txid = in.Little<uint64_t>();
   s->sequence = in.Little<uint64_t>();
   s->checksum = in.Little<uint64_t>();
+  s->time = static_cast<int64_t>(in.Little<uint64_t>());
   std::memcpy(s->wal.salts.data(), in.Bytes(8).data(), 8);
   s->wal.frame = in.Little<uint32_t>();
   s->wal.checksum[0] = in.Little<uint32_t>();
@@ -156,6 +158,19 @@ Result<std::optional<EngineState>> StateFile::Load(PageTable* table, bool* table
   }
   if (!*table_valid) *table = PageTable(state.page_size);
   return std::optional<EngineState>(state);
+}
+
+std::optional<EngineState> StateFile::LoadHeader() const {
+  std::optional<EngineState> state;
+  for (const std::string& path : {path_, redo_path_}) {
+    auto fd = OpenFile(path, O_RDONLY);
+    std::string bytes(kHeaderSize, '\0');
+    auto n = fd.ok() ? ReadAt(fd->get(), bytes.data(), bytes.size(), 0, path) : fd.status();
+    EngineState found;
+    if (n.ok() && *n == bytes.size() && DecodeState(bytes, &found) && (!state || found.revision == state->revision + 1))
+      state = found;
+  }
+  return state;
 }
 
 Status StateFile::Save(EngineState* state, const PageTable& table, const std::vector<uint32_t>& changed) {

@@ -62,6 +62,7 @@ struct EngineState {
   uint64_t txid = 0;      // last captured
   uint64_t sequence = 0;  // last captured log segment
   uint64_t checksum = 0;  // of the database at txid
+  int64_t time = 0;       // wall clock, microseconds: of the commit that txid is; 0: not known
   WalPosition wal;        // where in a WAL txid ends
   WalAnchor anchor;       // when no WAL had begun after txid as this was saved
   uint64_t acknowledged_txid = 0;
@@ -84,6 +85,8 @@ class StateFile {
   // What is there; nothing when there is no state or it does not check. `table` gets the page hashes; it is empty, and
   // *table_valid false, when they do not add up to the checksum.
   Result<std::optional<EngineState>> Load(PageTable* table, bool* table_valid) const;
+  // The state alone, without the page hashes.
+  std::optional<EngineState> LoadHeader() const;
   // Saves the header and the hashes of `changed` pages; raises state->revision.
   Status Save(EngineState* state, const PageTable& table, const std::vector<uint32_t>& changed);
   // Saves everything anew.

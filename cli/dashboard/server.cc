@@ -98,8 +98,9 @@ Result<std::unique_ptr<Server>> Server::Create(ServerOptions options, const Sess
                                                Access* access, Jobs* jobs) {
   std::unique_ptr<Server> server(new Server(std::move(options), session, monitor, access, jobs));
   const ServerOptions& o = server->options_;
-  for (const std::string& file : {o.certificate, o.key})
-    if (!file.empty() && ::access(file.c_str(), R_OK) != 0) return ErrnoStatus(errno, "read", file).In("TLS");
+  for (const auto& [setting, file] : {std::pair("tls-certificate", o.certificate), std::pair("tls-key", o.key)})
+    if (!file.empty() && ::access(file.c_str(), R_OK) != 0)
+      return ErrnoStatus(errno, "read", file).In(std::string("dashboard.") + setting);
   if (o.certificate.empty() != o.key.empty())
     return Invalid("TLS needs both dashboard.tls-certificate and dashboard.tls-key");
   const bool one_address = server->BehindProxy();

@@ -281,6 +281,28 @@ TEST_F(ConfigFileTest, Regression_AListOfNoDatabasesMeansNone) {
   EXPECT_NE(All(config->missing).find("dbs lists none"), std::string::npos);
 }
 
+TEST_F(ConfigFileTest, SettingsInTheQueryOfAUrl) {
+  auto config = Read(R"(
+access-key-id: k
+secret-access-key: s
+dbs:
+  - path: /data/a.db
+    replica:
+      url: s3://bucket/a?endpoint=http://127.0.0.1:9000&forcePathStyle=true&region=eu
+  - path: /data/b.db
+    replica: {url: "s3://bucket/b?endpoint=minio.example.com:9000&region=eu", region: given}
+)");
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->rules[0].url, "s3://bucket/a");
+  EXPECT_EQ(config->rules[0].options.s3.endpoint, "http://127.0.0.1:9000");
+  EXPECT_EQ(config->rules[0].options.s3.region, "eu");
+  EXPECT_TRUE(config->rules[0].options.s3.path_style);
+  EXPECT_EQ(config->rules[1].options.s3.endpoint, "https://minio.example.com:9000");
+  EXPECT_EQ(config->rules[1].options.s3.region, "given");
+  EXPECT_NE(Refusal("dbs:\n  - path: /a\n    replica:\n      url: s3://b/a?skipVerify=true\n").find("skipVerify"),
+            std::string::npos);
+}
+
 TEST_F(ConfigFileTest, WhatLitestreamFilesHold) {
   ::setenv("HOME", "/home/someone", 1);
   auto config = Read(R"(

@@ -162,20 +162,80 @@ for i in range(10**6):
         sync(db)
         db.close()
         # To the end of the history: nothing to send.
-        restore(self.url(), self.path("b.db"))
-        db = connect(self.path("b.db"))
+        self.lose("app.db")
+        restore(self.url(), self.path("app.db"))
+        db = connect(self.path("app.db"))
         one(db, "SELECT replica_attach(?)", self.url())
         self.assertEqual(sync(db), txid + 1)
         db.close()
         # To an earlier commit: what was undone is one more commit of the same generation.
-        restore(self.url(), self.path("c.db"), txid)
-        db = connect(self.path("c.db"))
+        self.lose("app.db")
+        restore(self.url(), self.path("app.db"), txid)
+        db = connect(self.path("app.db"))
         one(db, "SELECT replica_attach(?)", self.url())
         sync(db)
         db.execute("INSERT INTO t VALUES ('other')")
         sync(db)
         self.assertEqual(len(self.generations()), 1)
         self.assert_restores(self.url(), "latest", image(db), 4096)
+
+    def lose(self, name):
+        for end in ("", "-wal", "-shm"):
+            if os.path.exists(self.path(name + end)):
+                os.remove(self.path(name + end))
+        shutil.rmtree(self.path(name + "-replica"), True)
+
+    def test_Invariant_OneWriter_a_copy_does_not_take_the_history_from_its_database(self):
+        """A restore that is only tried, opened with the production settings, fenced the database that it was of."""
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        db.execute("CREATE TABLE t(x)")
+        sync(db)
+        restore(self.url(), self.path("copy.db"))
+        copy = connect(self.path("copy.db"))
+        one(copy, "SELECT replica_attach(?)", self.url())
+        copy.execute("INSERT INTO t VALUES ('drill')")
+        with self.assertRaisesRegex(sqlite3.OperationalError, "copy.db is a copy.*takeover"):
+            sync(copy)
+        db.execute("INSERT INTO t VALUES ('production')")
+        sync(db)
+        self.assertEqual(status(db)["state"], "streaming")
+        self.assert_restores(self.url(), "latest", image(db), 4096)
+        db.close()
+        # Told to, the copy goes on in its place.
+        one(copy, "SELECT replica_attach(?, '{\"takeover\": true}')", self.url())
+        sync(copy)
+        self.assert_restores(self.url(), "latest", image(copy), 4096)
+
+    def test_regression_a_later_snapshot_does_not_make_a_txid_later(self):
+        db = connect(self.path("app.db"))
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE t(x)")
+        one(db, "SELECT replica_attach(?)", self.url())
+        for _ in range(2):  # the first state, then a commit
+            sync(db)
+            one(db, "SELECT replica_snapshot()")
+            moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + ("%.6f" % (time.time() % 1))[1:] + "Z"
+            expected = image(db)
+            time.sleep(0.01)
+            one(db, "SELECT replica_snapshot()")
+            self.assert_restores(self.url(), moment, expected, 4096)
+            db.execute("INSERT INTO t VALUES (1)")
+
+    def test_verify_finds_a_hole_at_each_depth(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?, '{\"sync_interval_ms\": 0}')", self.url())
+        db.execute("CREATE TABLE t(x)")
+        for i in range(5):
+            db.execute("INSERT INTO t VALUES (?)", (i,))
+            sync(db)
+        log = sorted(glob.glob(self.path("replica/*/log/*")))
+        os.remove(log[1])
+        one(db, "SELECT replica_snapshot()")
+        for depth in ("quick", "full", "objects"):
+            report = ask(db, "SELECT replica_verify('main', ?)", depth)
+            self.assertFalse(report["ok"], depth)
+            self.assertIn("missing", report["errors"][0], depth)
 
     def test_lost_replica_folder_is_recognised_by_content(self):
         db = connect(self.path("app.db"))

@@ -208,6 +208,8 @@ class TestCase(unittest.TestCase):
         """Runs the replica command; returns what it printed."""
         done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=120, cwd=cwd or self.folder,
                               env=environment if environment is not None else clean_environment())
+        if code is None:  # any will do
+            return done.stdout
         self.assertEqual(done.returncode, code, "replica %s: %s%s" % (" ".join(arguments), done.stdout, done.stderr))
         return done.stdout if code == 0 else done.stdout + done.stderr
 

@@ -98,6 +98,8 @@ class Puma:
         self.process.wait()
 
 
+@unittest.skipIf(os.environ.get("REPLICA_TEST_SANITIZED") == "thread",
+                 "ThreadSanitizer cannot start threads in the child of a process that has threads, as Puma's workers are")
 class RailsTest(harness.TestCase):
     def setUp(self):
         super().setUp()

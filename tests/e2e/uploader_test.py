@@ -154,6 +154,51 @@ class UploaderTest(harness.TestCase):
         plain.close()
         self.assert_equal_to_replica(200)
 
+    def test_regression_an_uploader_that_is_gone_is_missed(self):
+        """Beside writers without libreplica nothing counts their commits: status and /healthz said that all was well."""
+        problem = lambda: self.replica_json("status", environment=self.environment(), code=None)["databases"][0]["problem"]
+        plain = sqlite3.connect(self.path("a.db"), isolation_level=None)
+        plain.execute("PRAGMA journal_mode=WAL")
+        plain.execute("CREATE TABLE t(x)")
+        for kill in (True, False):
+            uploader = self.replicate()
+            self.wait_for(lambda: problem() is None)
+            plain.execute("INSERT INTO t VALUES (1)")
+            self.replica("sync", environment=self.environment())
+            uploader.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+            uploader.wait(30)
+            self.assertIsNone(problem(), "nothing was written since")
+            plain.execute("INSERT INTO t VALUES (2)")
+            self.assertIn("written to since", problem())
+        plain.close()
+        self.assertIn("written to since", problem(), "checkpointed by its last close")
+        uploader = self.replicate()
+        self.wait_for(lambda: problem() is None)
+        self.replica("sync", environment=self.environment())
+        uploader.terminate()
+        uploader.wait(30)
+        self.assertIsNone(problem())
+
+    def test_what_needs_a_person_is_said_in_production(self):
+        application = Application(self, self.path("a.db"), self.environment())
+        application.commit(3)
+        application.sync()
+        application.close()
+        with sqlite3.connect(self.path("b.db")) as other:
+            other.execute("PRAGMA journal_mode=WAL")
+            other.execute("CREATE TABLE t(x)")
+        other.close()
+        os.rename(self.path("b.db"), self.path("a.db"))
+        subprocess.run(["rm", "-r", self.path("a.db-replica")], check=True)
+        code = APPLICATION.replace("for line in sys.stdin:", "db.execute('INSERT INTO t VALUES (1)')\n"
+                                   "import time\ntime.sleep(1)\nfor line in []:")
+        for production, said in (("0", False), ("1", True)):
+            done = subprocess.run([sys.executable, "-c", code, self.path("a.db")], capture_output=True, text=True, timeout=60,
+                                  env=dict(self.environment(REPLICA_REQUIRED=production, REPLICA_SHUTDOWN_TIMEOUT="1s"),
+                                           LIBREPLICA=harness.LIBRARY))
+            self.assertEqual(done.stdout.strip(), "closed", done.stderr)
+            self.assertEqual("holds the history of another database" in done.stderr, said, done.stderr)
+
     def test_replicate_waits_for_databases_and_finds_new_ones(self):
         os.mkdir(self.path("tenants"))
         with open(self.path("replica.yml"), "w") as file:

@@ -290,10 +290,13 @@ function txidAt(segments, time) {
   return before ? `, TXID ${before.txid}` : '';
 }
 
-/** <name>-restored-<compact time>.db: the moment restored, or now for a TXID and for latest. */
+/**
+ * <name>.restored-<compact time>: the moment restored, or now for a TXID and for latest. Does not end as the database
+ * does: a pattern of the configuration ("*.db") would have the copy replicated.
+ */
 export function restoredName(db, time) {
   const compact = new Date(time).toISOString().slice(0, 19).replace(/[-:]/g, '');
-  return `${db.name}-restored-${compact}Z.db`;
+  return `${db.name}.restored-${compact}Z`;
 }
 
 export function fileError(name, db) {
