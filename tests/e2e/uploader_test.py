@@ -244,7 +244,9 @@ class UploaderTest(harness.TestCase):
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
                 connection.request("GET", path)
                 answer = connection.getresponse()
-                return answer.status, answer.read().decode()
+                text = answer.read().decode()
+                connection.close()
+                return answer.status, text
             except ConnectionRefusedError:
                 return 0, ""
         self.wait_for(lambda: 'libreplica_state{database="%s",state="streaming"} 1' % self.path("a.db") in get("/metrics")[1])
