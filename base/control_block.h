@@ -59,7 +59,7 @@ struct ControlBlock {
 
   // The last close that deleted the WAL: written by whoever made it, who had the whole file locked. closed_stamp is
   // cleared first and stored last.
-  std::atomic<uint64_t> closed_stamp;    // hash of the database file's stamp as it was left; 0: not known
+  std::atomic<uint64_t> closed_stamp;        // hash of the database file's stamp as it was left; 0: not known
   std::atomic<uint64_t> closed_gate;         // where the last WAL ended, if need be of an earlier life; 0: not known
   std::atomic<uint64_t> closed_life;         // Database::Life then, when the WAL held nothing; 0: it did
   std::atomic<uint64_t> closed_anchor_gate;  // gate_position then; 0: no gate in that life

@@ -22,7 +22,8 @@ std::set<std::string> LongOptions(const CLI::App& app) {
   std::set<std::string> out;
   for (const CLI::Option* option : app.get_options())
     for (const std::string& name : option->get_lnames()) out.insert(name);
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) out.merge(LongOptions(*command));
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    out.merge(LongOptions(*command));
   return out;
 }
 

@@ -340,7 +340,8 @@ int RunReplicate(const Common& common, const ReplicateArguments& arguments) {
     if (!common.config.empty()) return fail(Invalid("give either a configuration file, or a database and its URL"));
     environment["REPLICA_CONFIG"] = "off";
     environment["REPLICA_URL"] = arguments.url;
-    for (const char* other : {"REPLICA_DATABASES", "REPLICA_BUCKET", "LITESTREAM_REPLICA_BUCKET"}) environment.erase(other);
+    for (const char* other : {"REPLICA_DATABASES", "REPLICA_BUCKET", "LITESTREAM_REPLICA_BUCKET"})
+      environment.erase(other);
   }
   auto config = ReadConfig(environment);
   if (!config.ok()) return fail(config.status());

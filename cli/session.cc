@@ -221,8 +221,7 @@ bool WrittenSinceCapture(const std::string& path) {
   WalHeader header;
   if (read(head, sizeof head, 0) && ParseWalHeader(head, &header)) {
     const uint32_t next = header.salts == state->wal.salts ? state->wal.frame + 1 : 1;
-    if (read(frame, sizeof frame, FrameOffset(next, state->page_size)) &&
-        ParseFrameHeader(frame).salts == header.salts)
+    if (read(frame, sizeof frame, FrameOffset(next, state->page_size)) && ParseFrameHeader(frame).salts == header.salts)
       return true;
     if (header.salts == state->wal.salts) return false;
   }

@@ -69,8 +69,8 @@ class OpenDatabase {
 // one.
 Result<std::unique_ptr<OpenDatabase>> EnsureUploader(const std::string& path);
 
-// As root: from now on this thread, and those that it starts, make files as the owner of `path` (a database, or a folder
-// to write into), so that what lies beside a database belongs to who uses it. No effect for others.
+// As root: from now on this thread, and those that it starts, make files as the owner of `path` (a database, or a
+// folder to write into), so that what lies beside a database belongs to who uses it. No effect for others.
 Status ActAsOwner(const std::string& path);
 // The thread acts as itself again.
 void ActAsOneself();

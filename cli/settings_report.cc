@@ -62,7 +62,8 @@ ordered_json SettingsReport(const Config& config) {
     databases.push_back(std::move(entry));
   }
   ordered_json settings = ordered_json::array();
-  for (const Setting& setting : AllSettings()) settings.push_back(OneSetting(setting, config.values, IsNeeded(config, setting)));
+  for (const Setting& setting : AllSettings())
+    settings.push_back(OneSetting(setting, config.values, IsNeeded(config, setting)));
   return {{"file", config.file.empty() ? ordered_json() : ordered_json(config.file)},
           {"required", config.required},
           {"required_by", config.required_by},

@@ -57,8 +57,8 @@ struct Config {
 };
 
 // Reads the environment, and the file that REPLICA_CONFIG or LITESTREAM_CONFIG names ("off": none) or that lies where
-// such files lie. kInvalidArgument: a value that cannot be understood, by the variable's name or by file and line; a file
-// that cannot be read.
+// such files lie. kInvalidArgument: a value that cannot be understood, by the variable's name or by file and line; a
+// file that cannot be read.
 Result<Config> ReadConfig(const Environment& environment);
 
 // The path as SQLite will name the file: absolute, "~" replaced, without symbolic links as far as it exists.

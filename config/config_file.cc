@@ -227,8 +227,7 @@ class Reader {
     std::set<std::string> seen;
     std::vector<std::pair<YAML::Node, YAML::Node>> items;
     REPLICA_TRY(Gather(map, 0, &seen, &items));
-    for (const auto& [key, value] : items)
-      REPLICA_TRY(ReadItem(key.Scalar(), key, value, level, values, structure));
+    for (const auto& [key, value] : items) REPLICA_TRY(ReadItem(key.Scalar(), key, value, level, values, structure));
     return Ok();
   }
 
@@ -431,7 +430,8 @@ class Reader {
       const std::string name = item.substr(0, equals);
       if (name == "sign-payload" || name == "signPayload") continue;  // they always are
       const auto known = kNames.find(name);
-      if (known == kNames.end()) return Wrong(node, "url: \"" + name + "\" in the query is not supported: leave it out");
+      if (known == kNames.end())
+        return Wrong(node, "url: \"" + name + "\" in the query is not supported: leave it out");
       // What the file gives beside the URL counts more.
       if (values->count(known->second) != 0) continue;
       Values one = {{known->second, {item.substr(std::min(equals + 1, item.size())), Place(node)}}};
@@ -472,7 +472,8 @@ class Reader {
     } else if (type == "file" || (type.empty() && !path.empty())) {
       if (path.empty() && entry->missing.empty()) return Wrong(node, "a replica in a folder needs a \"path:\"");
       std::error_code error;
-      if (!path.empty()) url = "file://" + std::filesystem::absolute(ExpandHome(path), error).lexically_normal().string();
+      if (!path.empty())
+        url = "file://" + std::filesystem::absolute(ExpandHome(path), error).lexically_normal().string();
     } else if (!type.empty()) {
       return Wrong(node,
                    "type: \"" + type + "\" is not supported; there are s3 (also other stores that speak it) and file");

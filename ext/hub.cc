@@ -116,7 +116,8 @@ Result<std::shared_ptr<Store>> Hub::OpenStoreLocked(const std::string& url, cons
   // Amazon wants the bucket in the host name; others mostly know the path only. A dotted bucket fits no TLS
   // certificate.
   if (!options.path_style_set)
-    s3.path_style = (!s3.endpoint.empty() && s3.endpoint.find(kAwsHost) == std::string::npos) || s3.bucket.find('.') != std::string::npos;
+    s3.path_style = (!s3.endpoint.empty() && s3.endpoint.find(kAwsHost) == std::string::npos) ||
+                    s3.bucket.find('.') != std::string::npos;
   if (http_ == nullptr) http_ = std::make_shared<HttpClient>();
   return std::shared_ptr<Store>(std::make_shared<S3Store>(std::move(s3), http_));
 }
@@ -143,9 +144,8 @@ Result<std::shared_ptr<Service>> Hub::MakeService(const std::string& path, const
   const bool elsewhere = options.uploader_process && !dedicated_;
   if (elsewhere && uploader_ == nullptr)
     uploader_ = new UploaderProcess(config_.Get("uploader-command"), config_.shutdown_timeout);
-  auto service =
-      std::make_shared<Service>(database, std::move(store), options, dedicated_, elsewhere ? uploader_ : nullptr,
-                                config_.required);
+  auto service = std::make_shared<Service>(database, std::move(store), options, dedicated_,
+                                           elsewhere ? uploader_ : nullptr, config_.required);
   services_[path] = service;
   troubles_.erase(path);
   return service;

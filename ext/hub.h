@@ -91,7 +91,7 @@ class Hub {
   Config config_ GUARDED_BY(mutex_);
   int64_t last_close_ GUARDED_BY(mutex_) = -1000000000;  // steady µs: when LastClose last came to its end
   int64_t close_by_ GUARDED_BY(mutex_) = 0;              // steady µs: the bound of closes that belong together
-  bool restores_ GUARDED_BY(mutex_) = false;  // some database is to be restored when it is missing
+  bool restores_ GUARDED_BY(mutex_) = false;             // some database is to be restored when it is missing
   std::map<std::string, std::shared_ptr<Service>> services_ GUARDED_BY(mutex_);
   std::map<std::string, std::weak_ptr<Database>> databases_ GUARDED_BY(mutex_);
   std::map<std::string, std::string> troubles_ GUARDED_BY(mutex_);

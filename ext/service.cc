@@ -189,9 +189,8 @@ bool Service::AwaitLeadership(const std::string& path, bool* waited) {
   }
   // A dedicated process is about to take the leadership: get in line behind it. One that does not take it is stuck, or
   // stopped: then this one leads, until it is asked again.
-  for (int i = 0; i < kHandoverLooks && Wanted() && IsLocked(fd, LockByte::kDedicated) &&
-                  !IsLocked(fd, LockByte::kLeader);
-       i++) {
+  for (int i = 0;
+       i < kHandoverLooks && Wanted() && IsLocked(fd, LockByte::kDedicated) && !IsLocked(fd, LockByte::kLeader); i++) {
     *waited = true;
     if (i == 0) SetBlocked();
     std::this_thread::sleep_for(std::chrono::microseconds(kHandoverLook));

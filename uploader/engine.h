@@ -44,12 +44,12 @@ struct EngineOptions {
 class Engine {
  public:
   struct Place {
-    std::string database;       // path of the database file
-    std::string folder;         // its replica folder
-    FileStamp opened;           // the database file when this process first opened it
-    ClosedAt closed;            // how the file as this process found it was left by its last close
-    uint32_t handover = 0;      // ControlBlock::handover when the leadership came
-    bool yields = false;        // to a dedicated uploader that raises ControlBlock::handover
+    std::string database;                          // path of the database file
+    std::string folder;                            // its replica folder
+    FileStamp opened;                              // the database file when this process first opened it
+    ClosedAt closed;                               // how the file as this process found it was left by its last close
+    uint32_t handover = 0;                         // ControlBlock::handover when the leadership came
+    bool yields = false;                           // to a dedicated uploader that raises ControlBlock::handover
     std::function<void(const std::string&)> tell;  // of an error that needs a person, once; may be empty
   };
 

@@ -187,8 +187,8 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
   } else if (!table_valid || state_.txid != head.txid || state_.checksum != t.checksum_after) {
     table_valid = false;
   }
-  // A file that was restored goes on with the history in its database's place. Elsewhere it is a copy: a restore that is
-  // only tried must not take the history from the database that it is of.
+  // A file that was restored goes on with the history in its database's place. Elsewhere it is a copy: a restore that
+  // is only tried must not take the history from the database that it is of.
   if (lineage && state_.restored && !options_.takeover) {
     REPLICA_ASSIGN(const std::string owner, ClaimedPath());
     if (!owner.empty() && owner != place_.database)

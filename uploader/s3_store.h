@@ -19,7 +19,7 @@ namespace replica {
 
 struct S3Options {
   std::string bucket;
-  std::string prefix;  // without slashes at its ends; may be empty
+  std::string prefix;    // without slashes at its ends; may be empty
   std::string region;    // empty: the store tells, in its first refusal
   std::string endpoint;  // scheme://host[:port]; empty: Amazon's of the region
   std::string access_key_id;

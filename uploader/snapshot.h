@@ -38,8 +38,8 @@ class SnapshotBuilder {
   int rounds() const { return rounds_; }
 
   // Within a read view whose state `table` is: takes the pages that still differ. kCorrupt when the database does not
-  // read as the table says. `header` and `trailer` are the snapshot's; their checksums and sizes are set here. `time` is
-  // that of the commit which the snapshot shows.
+  // read as the table says. `header` and `trailer` are the snapshot's; their checksums and sizes are set here. `time`
+  // is that of the commit which the snapshot shows.
   Status Freeze(const PageTable& table, const SegmentHeader& header, const SegmentTrailer& trailer, int64_t time,
                 int level);
   bool frozen() const { return writer_ != nullptr; }

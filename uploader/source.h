@@ -16,8 +16,8 @@ class Source {
  public:
   virtual ~Source() = default;
 
-  // Before this process opened the database it was closed when the WAL ended at this packed position, and not written to
-  // since; 0: nothing is known.
+  // Before this process opened the database it was closed when the WAL ended at this packed position, and not written
+  // to since; 0: nothing is known.
   virtual void SetClosedGate(uint64_t gate) = 0;
   // Where capture goes on. With an anchor: at the start of the WAL that comes next after it, whatever its salts.
   virtual void SetPosition(const WalPosition& position, const WalAnchor& anchor) = 0;

@@ -34,8 +34,8 @@ struct FileStamp {
 // Of a file; all zero when it is not there.
 FileStamp StampOf(const std::string& path);
 
-// A moment between two WALs, when nothing that is committed was in a WAL: whatever WAL comes next begins there. Proof of
-// which WAL that is: in this life of the wal-index, SQLite has counted no commit and no WAL has ended since.
+// A moment between two WALs, when nothing that is committed was in a WAL: whatever WAL comes next begins there. Proof
+// of which WAL that is: in this life of the wal-index, SQLite has counted no commit and no WAL has ended since.
 struct WalAnchor {
   uint64_t life = 0;     // Database::Life; 0: no anchor
   uint32_t changes = 0;  // SQLite's count of commits

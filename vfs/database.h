@@ -131,7 +131,8 @@ class Database {
   Status ResetJournal(uint64_t durable, bool drop) EXCLUDES(gate_);
 
   // A connection of this process begins or ends to use the wal-index. While any process's does, the index is not
-  // rebuilt, so SQLite's count of commits runs on; with the first user to come after there was none another life begins.
+  // rebuilt, so SQLite's count of commits runs on; with the first user to come after there was none another life
+  // begins.
   void AddUser() EXCLUDES(gate_);
   void RemoveUser() EXCLUDES(gate_);
 

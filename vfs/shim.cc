@@ -16,8 +16,8 @@ namespace replica {
 namespace {
 
 thread_local int own_connections = 0;
-// Held shared while a thread of libreplica's is inside SQLite; a fork takes it alone, so that the child does not inherit
-// SQLite's mutexes locked by a thread that it does not have. Never destroyed; the child begins with a new one.
+// Held shared while a thread of libreplica's is inside SQLite; a fork takes it alone, so that the child does not
+// inherit SQLite's mutexes locked by a thread that it does not have. Never destroyed; the child begins with a new one.
 std::shared_mutex*& InsideSqlite() {
   static auto* mutex = new std::shared_mutex;
   return mutex;
@@ -41,8 +41,8 @@ struct AdoptedFile {
   // Used by the thread that uses the connection (SQLite serialises these).
   const volatile void* region0 = nullptr;  // of the wal-index, once it is mapped
   bool wal_seen = false;
-  bool closing = false;       // the whole file is locked for the last close
-  ClosedAt closing_at;        // how the last close will leave it
+  bool closing = false;  // the whole file is locked for the last close
+  ClosedAt closing_at;   // how the last close will leave it
   int read_mark = -1;
 };
 

@@ -54,13 +54,14 @@ void WalSource::SetPosition(const WalPosition& position, const WalAnchor& anchor
 // Whether the WAL with these salts, the live one or that of a journal chunk, comes next after `at`. Salts do not tell:
 // a connection that has not checkpointed yet draws new ones at random for the WAL it begins. SQLite's count of commits
 // does.
-WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& salts,
-                                         const Database::WalBegin& begin, bool live) const {
+WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& salts, const Database::WalBegin& begin,
+                                         bool live) const {
   if (anchor_.life != 0 && begin.life == anchor_.life && begin.gate == anchor_.gate)
     return {true, anchor_.changes, begin.frame, begin.changes};
   // The file is as its last close left it, so the first WAL of this life comes next, where SQLite counts from 0; or the
   // live one, when a crash has begun another life of the wal-index since a tap saw it begin.
-  const bool closed = anchor_ == FirstAnchor() || (closed_gate_ != 0 && closed_gate_ == PackPosition(at.salts, at.frame));
+  const bool closed =
+      anchor_ == FirstAnchor() || (closed_gate_ != 0 && closed_gate_ == PackPosition(at.salts, at.frame));
   if (closed && begin.gate == 0 && (begin.life == life_ || (live && begin.frame != 0)))
     return {true, 0, begin.frame, begin.changes};
   if (begin.gate != 0 && begin.gate == PackPosition(at.salts, at.frame))
@@ -431,7 +432,8 @@ bool WalSource::AtView() const {
   if (position_.SameWal(view.position)) return position_.frame == view.position.frame;
   if (view.position.frame != 0) return false;
   // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
-  const Succession succession = LeadsOn(position_, view.position.salts, database_->BeginOf(view.position.salts, life_), true);
+  const Succession succession =
+      LeadsOn(position_, view.position.salts, database_->BeginOf(view.position.salts, life_), true);
   return succession.proven && view.changes >= succession.start.value_or(0);
 }
 

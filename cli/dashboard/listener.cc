@@ -23,8 +23,7 @@ Status Bind(httplib::Server* server, ListenAddress* address) {
     return Ok();
   }
   const std::string why = errno == 0 ? "" : std::string(": ") + std::strerror(errno);
-  return Invalid("cannot listen on " + address->Text() + why +
-                 "; another program may have the port: choose another");
+  return Invalid("cannot listen on " + address->Text() + why + "; another program may have the port: choose another");
 }
 
 }  // namespace replica

@@ -215,8 +215,8 @@ std::vector<Sample> Monitor::Samples(size_t id, int64_t after) {
 
 size_t Monitor::Problems() {
   MutexLock lock(mutex_);
-  return static_cast<size_t>(
-      std::count_if(watched_.begin(), watched_.end(), [](const Watched& w) { return !w.gone && !w.status["problem"].is_null(); }));
+  return static_cast<size_t>(std::count_if(watched_.begin(), watched_.end(),
+                                           [](const Watched& w) { return !w.gone && !w.status["problem"].is_null(); }));
 }
 
 Result<ordered_json> Monitor::HistoryOf(const std::string& path) {

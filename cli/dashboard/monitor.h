@@ -46,8 +46,8 @@ class Monitor {
   // How many databases need attention.
   size_t Problems() EXCLUDES(mutex_);
 
-  // What a database's replica holds; a store is asked at most every 15 s. Waits for it for kHistoryWait; kTimeout: it has
-  // not answered yet, ask again.
+  // What a database's replica holds; a store is asked at most every 15 s. Waits for it for kHistoryWait; kTimeout: it
+  // has not answered yet, ask again.
   Result<nlohmann::ordered_json> HistoryOf(const std::string& path) EXCLUDES(mutex_);
 
  private:

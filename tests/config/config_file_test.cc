@@ -257,9 +257,12 @@ TEST_F(ConfigFileTest, Regression_APipeIsReadToItsEnd) {
 
 TEST_F(ConfigFileTest, ContradictionsAreErrors) {
   EXPECT_EQ(Refusal("url: file:///a\nbucket: b\n").rfind("2: give either", 0), 0U);
-  EXPECT_EQ(Refusal("dbs:\n  - path: /a.db\n    url: file:///x\n    replica:\n      path: /y\n").rfind("2: give", 0), 0U);
+  EXPECT_EQ(Refusal("dbs:\n  - path: /a.db\n    url: file:///x\n    replica:\n      path: /y\n").rfind("2: give", 0),
+            0U);
   EXPECT_EQ(Refusal("url: file:///a\n---\nurl: file:///b\n").rfind("3: a second document", 0), 0U);
-  EXPECT_EQ(Refusal("dbs:\n  - path: /a.db\n    url: file:///x\n  - path: /b.db\n    url: file:///x\n").rfind("4: file:///x is the replica", 0), 0U);
+  EXPECT_EQ(Refusal("dbs:\n  - path: /a.db\n    url: file:///x\n  - path: /b.db\n    url: file:///x\n")
+                .rfind("4: file:///x is the replica", 0),
+            0U);
   EXPECT_EQ(Refusal("dbs:\n  - path: /x/a.db\n  - path: /y/a.db\nurl: file:///x\n").rfind("3: file:///x/a.db", 0), 0U);
   EXPECT_NE(Refusal("snapshot:\n  interval: 0\n").find("more than 0"), std::string::npos);
   EXPECT_NE(Refusal("dashboard:\n  listen: nonsense\n").find("no address"), std::string::npos);
@@ -267,8 +270,9 @@ TEST_F(ConfigFileTest, ContradictionsAreErrors) {
   EXPECT_NE(Refusal("dashboard:\n  max-lag: soon\n").find("no duration"), std::string::npos);
   EXPECT_NE(Refusal("dashboard:\n  public-url: ftp://x\n").find("no endpoint"), std::string::npos);
   EXPECT_NE(Refusal("url: \"file:///a\\0b\"\n").find("control character"), std::string::npos);
-  EXPECT_NE(Refusal("dbs:\n  - path: /a\n    replica:\n      url: s3://" + std::string(300000, 'a') + "\n").find("too long"),
-            std::string::npos);
+  EXPECT_NE(
+      Refusal("dbs:\n  - path: /a\n    replica:\n      url: s3://" + std::string(300000, 'a') + "\n").find("too long"),
+      std::string::npos);
   EXPECT_NE(Refusal("a: &a\n  <<: *a\n").find("no setting"), std::string::npos);
   EXPECT_NE(Refusal("dbs:\n  - &a\n    <<: *a\n    path: /a\n").find("<<"), std::string::npos);
 }

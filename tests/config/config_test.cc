@@ -51,8 +51,10 @@ TEST(Config, OwnNamesComeFirstAndAwsNamesLast) {
 
 // A token of the environment was sent with keys that it does not belong to: S3 refuses such a pair.
 TEST(Config, Regression_ATokenStaysWithItsKeys) {
-  Environment environment = {{"REPLICA_URL", "s3://b/p"},         {"AWS_ACCESS_KEY_ID", "a"},
-                             {"AWS_SECRET_ACCESS_KEY", "as"},     {"AWS_SESSION_TOKEN", "token"}};
+  Environment environment = {{"REPLICA_URL", "s3://b/p"},
+                             {"AWS_ACCESS_KEY_ID", "a"},
+                             {"AWS_SECRET_ACCESS_KEY", "as"},
+                             {"AWS_SESSION_TOKEN", "token"}};
   EXPECT_EQ(Read(environment)->options.s3.session_token, "token");
   environment["LITESTREAM_ACCESS_KEY_ID"] = "l";
   environment["LITESTREAM_SECRET_ACCESS_KEY"] = "ls";
