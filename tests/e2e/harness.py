@@ -179,6 +179,11 @@ def clean_environment(**more):
     return out
 
 
+def without_preload(environment):
+    """For the replica command when it runs programs that know no sanitizer: it is linked with its own."""
+    return {k: v for k, v in environment.items() if k != "LD_PRELOAD"}
+
+
 class TestCase(unittest.TestCase):
     """Each test in a folder of its own."""
 

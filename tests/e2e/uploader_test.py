@@ -269,7 +269,8 @@ class UploaderTest(harness.TestCase):
                        "print('ready', flush=True)\n"
                        "time.sleep(60)\n" % self.path("a.db"))
         process = subprocess.Popen([COMMAND, "replicate", "--exec", "'%s' '%s'" % (sys.executable, script)],
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment())
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   env=harness.without_preload(self.environment()))
         self.addCleanup(process.stdout.close)
         self.addCleanup(self.reap, process)
         self.assertEqual(process.stdout.readline().strip(), "ready")
@@ -412,7 +413,8 @@ class UploaderTest(harness.TestCase):
                 script = "sqlite3 %s 'PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(x); INSERT INTO t VALUES (1); SELECT count(*) FROM t'"
                 for count in (1, 2):
                     done = subprocess.run([COMMAND, "replicate", *flags, "--exec", "sh -c \"%s\"" % (script % path)],
-                                          capture_output=True, text=True, cwd=self.folder, env=clean_environment(), timeout=60)
+                                          capture_output=True, text=True, cwd=self.folder, timeout=60,
+                                          env=harness.without_preload(clean_environment()))
                     self.assertEqual(done.returncode, 0, done.stderr)
                     self.assertEqual(done.stdout.split()[-1], str(count), done.stderr)
                     for end in ("", "-wal", "-shm"):
@@ -425,7 +427,8 @@ class UploaderTest(harness.TestCase):
                 with open(os.path.join(root, n), "r+b") as file:
                     file.truncate(10)
         done = subprocess.run([COMMAND, "replicate", "--restore-if-db-not-exists", "--exec", "touch %s" % self.path("began")],
-                              capture_output=True, text=True, cwd=self.folder, env=clean_environment(), timeout=60)
+                              capture_output=True, text=True, cwd=self.folder, timeout=60,
+                                          env=harness.without_preload(clean_environment()))
         self.assertNotEqual(done.returncode, 0)
         self.assertFalse(os.path.exists(self.path("began")))
 
