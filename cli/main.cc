@@ -35,7 +35,9 @@ std::string OneDash(const CLI::App& app, int argc, char** argv) {
     const std::string name = text.substr(0, text.find('='));
     if (name.size() < 4 || name[0] != '-' || name[1] == '-') continue;
     if (name == "-timestamp" || name == "-txid") return name + ": give --to";
-    if (known.count(name.substr(1)) != 0) return name + ": options of several letters begin with two dashes: -" + name;
+    if (known.count(name.substr(1)) == 0) continue;
+    std::string what = name;
+    return what.append(": options of several letters begin with two dashes: -").append(name);
   }
   return "";
 }
