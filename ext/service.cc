@@ -40,6 +40,8 @@ void Service::Start() {
   if (!wanted_) {
     // Before the application's first commit through this process: what a leader may conclude from an unchanged file.
     opened_ = StampOf(database_->path());
+    opened_life_ = database_->Life();
+    opened_closed_ = database_->Closed(opened_);
   }
   wanted_ = true;
   changed_.notify_all();
@@ -221,6 +223,8 @@ Status Service::Lead(bool* yielded) {
     MutexLock lock(mutex_);
     wanted = wanted_;
     place.opened = opened_;
+    place.opened_life = opened_life_;
+    place.opened_closed = opened_closed_;
     place.handover = handover_;
     place.yields = !dedicated_;
   }

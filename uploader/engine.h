@@ -44,12 +44,14 @@ struct EngineOptions {
 class Engine {
  public:
   struct Place {
-    std::string database;                          // path of the database file
-    std::string folder;                            // its replica folder
-    FileStamp opened;                              // the database file when this process first opened it
-    ClosedAt closed;                               // how the file as this process found it was left by its last close
-    uint32_t handover = 0;                         // ControlBlock::handover when the leadership came
-    bool yields = false;                           // to a dedicated uploader that raises ControlBlock::handover
+    std::string database;      // path of the database file
+    std::string folder;        // its replica folder
+    FileStamp opened;          // the database file when this process first opened it; all zero: no more
+    uint64_t opened_life = 0;  // Database::Life then
+    ClosedAt opened_closed;    // what was known then of the close that had left it
+    ClosedAt closed;           // how the file as this process found it was left by its last close
+    uint32_t handover = 0;     // ControlBlock::handover when the leadership came
+    bool yields = false;       // to a dedicated uploader that raises ControlBlock::handover
     std::function<void(const std::string&)> tell;  // of an error that needs a person, once; may be empty
   };
 

@@ -56,11 +56,15 @@ Status Engine::Attach() {
 
 // Everything needed is in the folder: no network.
 Status Engine::AttachLocal() {
+  // As its last close left it now, or when this process opened it: then the first WAL of that life came next, which may
+  // be over by now. (A note of another close with the same stamp does not vouch for the stamp.)
   const bool closed = IsPosition(place_.closed);
-  const bool unchanged = closed || (state_.stamp != FileStamp{} && state_.stamp == place_.opened);
+  const bool opened = state_.stamp != FileStamp{} && state_.stamp == place_.opened &&
+                      (place_.opened_closed.stamp == FileStamp{} || IsPosition(place_.opened_closed));
+  const bool unchanged = closed || opened;
   if (unchanged) {
     // Kept for a leader that follows before anything was captured.
-    state_.anchor = source_->FirstAnchor();
+    state_.anchor = closed ? source_->FirstAnchor() : WalAnchor{place_.opened_life, 0, 0};
     if (closed) state_.stamp = place_.closed.stamp;
     (void)Save({});
   }

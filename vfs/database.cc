@@ -17,6 +17,7 @@ namespace {
 constexpr uint64_t kChunkMagic = 0x314b48434a524c52;  // "RLRJCHK1"
 constexpr char kJournalPrefix[] = "journal-";
 constexpr size_t kCopyBytes = 1 << 20;
+constexpr int kMostTickLooks = 40;  // of half a millisecond: the longest tick is 10 ms
 
 // True when the wal-index no longer has these salts. A header that is being changed just now is read again.
 bool Restarted(const volatile void* region0, const WalSalts& salts) {
@@ -33,6 +34,19 @@ uint64_t InodeOf(const std::string& path) {
 
 uint64_t HashOf(const FileStamp& stamp) {
   return Hash64(std::string_view(reinterpret_cast<const char*>(&stamp), sizeof stamp));
+}
+
+// File times move in ticks (of a few milliseconds; since Linux 6.13 finer ones come between them): who writes to the
+// file in the tick of its stamp would leave it with the same one. Nobody can as long as the file is locked: the last
+// close waits until the tick is over.
+void AwaitTick(const FileStamp& stamp) {
+  for (int i = 0; i < kMostTickLooks; i++) {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    if (int64_t{now.tv_sec} * 1000000000 + now.tv_nsec != std::max(stamp.modified, stamp.changed)) return;
+    timespec pause{0, 500000};
+    nanosleep(&pause, nullptr);
+  }
 }
 
 }  // namespace
@@ -205,7 +219,9 @@ void Database::NoteClosed(const ClosedAt& at) noexcept {
   const uint64_t before = c->closed_stamp.exchange(0, std::memory_order_seq_cst);
   auto wal = FileSize(wal_path());
   if ((wal.ok() && *wal != 0) || (at.gate == 0 && at.anchor.life == 0)) return;
-  const uint64_t stamp = HashOf(StampOf(path_));
+  const FileStamp left = StampOf(path_);
+  const uint64_t stamp = HashOf(left);
+  AwaitTick(left);
   // Opened and closed again with nothing committed: the file is still as the close before left it.
   const bool nothing = at.gate == 0 && at.anchor.changes == 0 && stamp == before;
   if (!nothing) c->closed_gate.store(at.gate, std::memory_order_seq_cst);

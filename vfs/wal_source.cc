@@ -73,8 +73,13 @@ WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& 
 
 Result<bool> WalSource::Reachable() {
   WalIndexHeader header;
-  if (!connection_->Index(&header))
-    return Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
+  if (!connection_->Index(&header)) {
+    // A process was killed while it changed it: the next read transaction rebuilds it, if need be one of ours.
+    ReadState ignored;
+    if (connection_->BeginRead(&ignored).ok()) connection_->EndRead();
+    if (!connection_->Index(&header))
+      return Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
+  }
   if (position_.salts != WalSalts{} && header.wal_salts() == position_.salts) {
     if (position_.frame == 0) return true;
     FrameHeader frame;

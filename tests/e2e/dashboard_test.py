@@ -395,6 +395,13 @@ class DashboardTest(harness.TestCase):
             self.assertEqual(values["%s_bucket%s,le=\"+Inf\"}" % (metric, label)], values["%s_count%s}" % (metric, label)])
             buckets = [float(values[key]) for key in values if key.startswith(metric + "_bucket" + label)]
             self.assertEqual(buckets, sorted(buckets), "cumulative")
+        # The board and the alert rules ask for metrics that there are.
+        known = set(re.findall(r"^# TYPE (\w+)", text, re.M))
+        for name in ("grafana.json", "alerts.yml"):
+            with open(os.path.join(SOURCE, "docs", name)) as file:
+                asked = set(re.findall(r"libreplica_\w+", file.read()))
+            self.assertGreater(len(asked), 5)
+            self.assertEqual({re.sub(r"_(bucket|count|sum)$", "", metric) for metric in asked} - known, set(), name)
         # Each metric has its help and type, and each line is one that Prometheus reads.
         for line in text.splitlines():
             self.assertRegex(line, r'^# (HELP|TYPE) \w+ .+$|^\w+(\{(\w+="([^"\\]|\\.)*",?)*\})? [-+0-9.eInf]+$')

@@ -14,7 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Processes(harness.TestCase):
-    def start(self, code, **values):
+    def start(self, code, wait=True, **values):
         """A Python process with the harness imported; prints a line when it is ready."""
         lines = ["import sys, os, time", "sys.path.insert(0, %r)" % HERE, "from harness import *"]
         lines += ["%s = %r" % item for item in values.items()]
@@ -24,7 +24,8 @@ class Processes(harness.TestCase):
         self.addCleanup(process.stdin.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
-        self.assertEqual(process.stdout.readline().strip(), "ready")
+        if wait:
+            self.assertEqual(process.stdout.readline().strip(), "ready")
         return process
 
     WRITER = """
@@ -165,6 +166,46 @@ os.waitpid(pid, 0)
 os._exit(0)
 """
             self.start(code, path=self.path("app.db"), endpoint="http://127.0.0.1:%d" % silent.getsockname()[1])
+
+    def test_regression_a_connection_for_each_commit(self):
+        """A pool that keeps no connection: opened, one commit, closed before the uploader's thread has run. The WAL that it was
+        in was over by then, and the next one was taken for the first since the close before."""
+        path = self.path("app.db")
+        code = """
+for i in range(120):
+    db = connect(path)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("CREATE TABLE IF NOT EXISTS t(x)")
+    db.execute("INSERT INTO t VALUES (?)", (i,))
+    db.close()
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+        def run(paths):
+            processes = [self.start(code, wait=False, path=p) for p in paths]
+            for process in processes:
+                self.assertEqual(process.stdout.readline().strip(), "ready")
+                process.stdin.write("end\n")
+                process.stdin.flush()
+                self.assertEqual(process.wait(timeout=60), 0)
+        alone = [self.path("app.db"), self.path("b.db"), self.path("c.db"), self.path("d.db")]
+        run(alone)  # at the same time, so that the threads are often late
+        for each in alone:
+            db = connect(each)
+            one(db, "SELECT replica_attach(?)", self.url("replica/" + os.path.basename(each)))
+            self.assertGreaterEqual(sync(db), 120, "the first connection's commits are the first state; then each is one")
+            report = ask(db, "SELECT replica_verify('main', 'full')")
+            self.assertTrue(report["ok"], report)
+            db.close()
+        run([path] * 3)
+        db = connect(path)
+        one(db, "SELECT replica_attach(?)", self.url("replica/app.db"))
+        sync(db)
+        report = ask(db, "SELECT replica_verify('main', 'full')")
+        self.assertTrue(report["ok"], report)
+        self.assertEqual(one(db, "SELECT count(*) FROM t"), 480)
+        resyncs = [m for k, m in db.execute("SELECT kind, message FROM replica_events") if k == "resync"]
+        self.assertEqual(resyncs, [])
 
     def test_exit_without_close_flushes(self):
         path = self.path("app.db")

@@ -80,6 +80,7 @@ def main():
     parser.add_argument("--page-size", type=int, default=4096)
     parser.add_argument("--url", default="")
     parser.add_argument("--worker", nargs=5)
+    parser.add_argument("--uploader", choices=["thread", "process"], default="thread")
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
     if arguments.worker:
@@ -90,7 +91,8 @@ def main():
     folder = tempfile.mkdtemp(prefix="libreplica-stress-")
     path, record, lock = (os.path.join(folder, name) for name in ("app.db", "record", "lock"))
     prefix = arguments.url or "file://" + os.path.join(folder, "replica")
-    environment = dict(os.environ, REPLICA_URL=prefix, REPLICA_SYNC_INTERVAL=rng.choice(["0", "20ms", "200ms", "1s"]))
+    environment = dict(os.environ, REPLICA_URL=prefix, REPLICA_SYNC_INTERVAL=rng.choice(["0", "20ms", "200ms", "1s"]),
+                       REPLICA_UPLOADER=arguments.uploader)
     os.environ.update(environment)
     url = prefix + "/app.db"
     db = connect(path)
@@ -108,7 +110,7 @@ def main():
                                  str(arguments.commits)])
     count = arguments.processes
     workers = [start(arguments.seed * 1000 + i) for i in range(count)]
-    killed = 0
+    killed = killed_uploaders = 0
     problems = []
     acknowledged = []
     observer = connect(path)
@@ -120,8 +122,17 @@ def main():
             # What is acknowledged now must be restorable whatever happens; the observer never uploads while others do.
             acknowledged.append(status(observer)["txid"]["acknowledged"])
             victim = rng.choice(workers)
+            seen = status(observer)
+            leader = seen["leader_pid"]
+            if rng.random() < 0.5 and seen["uploader"] == "process" and leader not in (None, os.getpid()):
+                try:
+                    os.kill(leader, signal.SIGKILL)
+                    killed_uploaders += 1
+                except ProcessLookupError:
+                    pass
+                next_kill = time.monotonic() + rng.uniform(0.02, 0.4)
+                continue
             if rng.random() < 0.5:
-                leader = status(observer)["leader_pid"]
                 victim = next((w for w in workers if w.pid == leader), victim)
             victim.send_signal(signal.SIGKILL)
             victim.wait()
@@ -171,7 +182,7 @@ def main():
     if unknown > killed:
         problems.append("%d restores give states that the database never had" % unknown)
     observer.close()
-    print(json.dumps({"ok": not problems, "seed": arguments.seed, "commits": len(states), "txid": last, "killed": killed,
+    print(json.dumps({"ok": not problems, "seed": arguments.seed, "commits": len(states), "txid": last, "killed": killed, "killed_uploaders": killed_uploaders,
                       "restores": len(chosen) + 1, "unknown_states": unknown, "folded_txids": len(folded),
                       "resyncs": sum("pages differ" in m for k, m in events), "problems": problems,
                       "folder": folder if problems or arguments.keep else None}))
