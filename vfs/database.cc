@@ -217,8 +217,7 @@ ClosedAt Database::Closing(const volatile void* region0) const noexcept {
 void Database::NoteClosed(const ClosedAt& at) noexcept {
   ControlBlock* c = control_;
   const uint64_t before = c->closed_stamp.exchange(0, std::memory_order_seq_cst);
-  auto wal = FileSize(wal_path());
-  if ((wal.ok() && *wal != 0) || (at.gate == 0 && at.anchor.life == 0)) return;
+  if (at.gate == 0 && at.anchor.life == 0) return;
   const FileStamp left = StampOf(path_);
   const uint64_t stamp = HashOf(left);
   AwaitTick(left);

@@ -110,8 +110,8 @@ class Database {
 
   // The whole file is locked for the last close and the gate is passed: how the database will be left.
   ClosedAt Closing(const volatile void* region0) const noexcept;
-  // The last connection has checkpointed and deleted the WAL, and still has the whole file locked: notes that, so that
-  // whoever opens it next can tell which WAL comes next.
+  // The last connection has checkpointed the WAL, deletes it next, and has the whole file locked: notes how it leaves the
+  // database, so that whoever opens it next can tell which WAL comes next.
   void NoteClosed(const ClosedAt& at) noexcept;
   // How a file that has this stamp now was closed; nothing known when it was written since.
   ClosedAt Closed(const FileStamp& now) const;

@@ -136,11 +136,7 @@ int FileLock(sqlite3_file* f, int level) {
 
 int FileUnlock(sqlite3_file* f, int level) {
   AdoptedFile* a = Find(f);
-  if (a->closing) {
-    a->closing = false;
-    Database* database = a->bound.load(std::memory_order_acquire);
-    if (database != nullptr) database->NoteClosed(a->closing_at);
-  }
+  a->closing = false;
   return a->lower->xUnlock(f, level);
 }
 
@@ -217,6 +213,12 @@ int FileShmUnmap(sqlite3_file* f, int remove) {
   AdoptedFile* a = Find(f);
   a->region0 = nullptr;
   a->wal_seen = false;
+  // The last close has checkpointed all of the WAL and deletes it next (sqlite3WalClose). Noted before: a process killed
+  // in between leaves a WAL that still has its salts.
+  if (remove != 0 && a->closing) {
+    Database* database = a->bound.load(std::memory_order_acquire);
+    if (database != nullptr) database->NoteClosed(a->closing_at);
+  }
   return a->lower->xShmUnmap(f, remove);
 }
 

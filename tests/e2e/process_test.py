@@ -205,7 +205,7 @@ sys.stdin.readline()
         self.assertTrue(report["ok"], report)
         self.assertEqual(one(db, "SELECT count(*) FROM t"), 480)
         resyncs = [m for k, m in db.execute("SELECT kind, message FROM replica_events") if k == "resync"]
-        self.assertEqual(resyncs, [])
+        self.assertEqual(resyncs, [], "\n".join(resyncs))
 
     def test_exit_without_close_flushes(self):
         path = self.path("app.db")
