@@ -18,7 +18,7 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kMagic = 0x3530305254434c52;  // "RLCTR005"; changes with the struct
+constexpr uint64_t kMagic = 0x3630305254434c52;  // "RLCTR006"; changes with the struct
 
 uint64_t BootHash() {
   // procfs files say they are empty: read a few bytes instead.

@@ -54,6 +54,7 @@ struct ControlBlock {
   std::atomic<uint64_t> begin_position;      // packed position of the commit; 0: not known, or being written
   std::atomic<uint64_t> begin_life;          // Database::Life then
   std::atomic<uint64_t> begin_gate;          // gate_position then; 0: no gate in that life
+  std::atomic<uint64_t> begin_closed;        // without a gate in that life: closed_gate, if the file was as left; or 0
   std::atomic<uint32_t> begin_gate_changes;  // gate_changes then
   std::atomic<uint32_t> begin_changes;       // iChange at the commit
 

@@ -78,6 +78,7 @@ std::string EncodeChunk(const JournalChunk& c) {
   AppendLittle<uint32_t>(out, c.begin_frame);
   AppendLittle<uint32_t>(out, c.begin_changes);
   AppendLittle<uint64_t>(out, c.life);
+  AppendLittle<uint64_t>(out, c.closed);
   out.resize(kJournalChunkSize - 8, '\0');
   AppendLittle<uint64_t>(out, Hash64(out));
   return out;
@@ -100,6 +101,7 @@ bool DecodeChunk(std::string_view bytes, JournalChunk* c) {
   c->begin_frame = in.Little<uint32_t>();
   c->begin_changes = in.Little<uint32_t>();
   c->life = in.Little<uint64_t>();
+  c->closed = in.Little<uint64_t>();
   return true;
 }
 
@@ -263,6 +265,8 @@ void Database::BeginWal(uint64_t position, uint32_t changes) noexcept {
   const uint64_t gate = LastGate(life, &gate_changes);
   c->begin_life.store(life, std::memory_order_release);
   c->begin_gate.store(gate, std::memory_order_release);
+  // The first WAL of a life follows the last close, if nobody has written to the file since.
+  c->begin_closed.store(gate == 0 ? Closed(StampOf(path_)).gate : 0, std::memory_order_release);
   c->begin_gate_changes.store(gate_changes, std::memory_order_release);
   c->begin_changes.store(changes, std::memory_order_release);
   c->begin_position.store(position, std::memory_order_release);
@@ -274,6 +278,7 @@ Database::WalBegin Database::BeginOf(const WalSalts& salts, uint64_t life) const
   const uint64_t position = c->begin_position.load(std::memory_order_acquire);
   begin.life = c->begin_life.load(std::memory_order_acquire);
   begin.gate = c->begin_gate.load(std::memory_order_acquire);
+  begin.closed = c->begin_closed.load(std::memory_order_acquire);
   begin.gate_changes = c->begin_gate_changes.load(std::memory_order_acquire);
   begin.changes = c->begin_changes.load(std::memory_order_acquire);
   begin.frame = static_cast<uint32_t>(position);
@@ -318,6 +323,7 @@ Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader
   // A gate of an earlier life of the wal-index says nothing about this WAL, unless a tap saw it begin.
   const WalBegin begin = BeginOf(chunk.salts, Life());
   chunk.life = begin.life;
+  chunk.closed = begin.closed;
   chunk.gate_position = begin.gate;
   chunk.gate_changes = begin.gate_changes;
   chunk.begin_frame = begin.frame;

@@ -21,7 +21,7 @@
 
 namespace replica {
 
-// Before each run of frames in a journal file; 72 bytes, little-endian.
+// Before each run of frames in a journal file; 80 bytes, little-endian.
 struct JournalChunk {
   WalSalts salts{};
   uint32_t page_size = 0;
@@ -33,11 +33,12 @@ struct JournalChunk {
   uint32_t gate_changes = 0;
   uint32_t begin_frame = 0;  // the first commit that a tap saw in this WAL (WalBegin); 0: not known
   uint32_t begin_changes = 0;
-  uint64_t life = 0;  // WalBegin::life
+  uint64_t life = 0;    // WalBegin::life
+  uint64_t closed = 0;  // WalBegin::closed
 
   uint64_t bytes() const { return uint64_t{count} * (page_size + kFrameHeaderSize); }
 };
-constexpr size_t kJournalChunkSize = 72;
+constexpr size_t kJournalChunkSize = 80;
 std::string EncodeChunk(const JournalChunk& chunk);
 bool DecodeChunk(std::string_view bytes, JournalChunk* chunk);
 
@@ -95,7 +96,8 @@ class Database {
   struct WalBegin {
     uint64_t life = 0;          // of the wal-index then; 0: nothing is known
     uint64_t gate = 0;          // packed position where the WAL before ended; 0: none passed a gate in that life
-    uint32_t gate_changes = 0;  // SQLite's count of commits there
+    uint64_t closed = 0;        // without a gate: where the WAL ended before the close that came before; 0: not known
+    uint32_t gate_changes = 0;  // SQLite's count of commits at the gate
     uint32_t frame = 0;         // of the commit; 0: none seen, compare at the WAL's end
     uint32_t changes = 0;       // SQLite's count of commits at it
   };
@@ -110,8 +112,8 @@ class Database {
 
   // The whole file is locked for the last close and the gate is passed: how the database will be left.
   ClosedAt Closing(const volatile void* region0) const noexcept;
-  // The last connection has checkpointed the WAL, deletes it next, and has the whole file locked: notes how it leaves the
-  // database, so that whoever opens it next can tell which WAL comes next.
+  // The last connection has checkpointed the WAL, deletes it next, and has the whole file locked: notes how it leaves
+  // the database, so that whoever opens it next can tell which WAL comes next.
   void NoteClosed(const ClosedAt& at) noexcept;
   // How a file that has this stamp now was closed; nothing known when it was written since.
   ClosedAt Closed(const FileStamp& now) const;

@@ -213,8 +213,8 @@ int FileShmUnmap(sqlite3_file* f, int remove) {
   AdoptedFile* a = Find(f);
   a->region0 = nullptr;
   a->wal_seen = false;
-  // The last close has checkpointed all of the WAL and deletes it next (sqlite3WalClose). Noted before: a process killed
-  // in between leaves a WAL that still has its salts.
+  // The last close has checkpointed all of the WAL and deletes it next (sqlite3WalClose). Noted before: a process
+  // killed in between leaves a WAL that still has its salts.
   if (remove != 0 && a->closing) {
     Database* database = a->bound.load(std::memory_order_acquire);
     if (database != nullptr) database->NoteClosed(a->closing_at);

@@ -12,7 +12,7 @@
 namespace replica {
 
 inline Database::WalBegin BeginOf(const JournalChunk& chunk) {
-  return {chunk.life, chunk.gate_position, chunk.gate_changes, chunk.begin_frame, chunk.begin_changes};
+  return {chunk.life, chunk.gate_position, chunk.closed, chunk.gate_changes, chunk.begin_frame, chunk.begin_changes};
 }
 
 struct WalSource::Reading {

@@ -66,6 +66,9 @@ WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& 
     return {true, 0, begin.frame, begin.changes};
   if (begin.gate != 0 && begin.gate == PackPosition(at.salts, at.frame))
     return {true, begin.gate_changes, begin.frame, begin.changes};
+  // Several lives may have passed since a leader looked.
+  if (begin.gate == 0 && begin.closed != 0 && begin.closed == PackPosition(at.salts, at.frame))
+    return {true, 0, begin.frame, begin.changes};
   Succession by_guard;
   by_guard.proven = guard_ != nullptr && guard_->Follows(at, salts, &by_guard.start);
   return by_guard;

@@ -193,6 +193,29 @@ TEST_F(DatabaseTest, AVisitWithoutACommitLeavesTheNote) {
   database_->RemoveUser();
 }
 
+TEST_F(DatabaseTest, TheFirstWalOfALifeFollowsTheCloseBefore) {
+  database_->AddUser();
+  database_->PassGate(region_);
+  const ClosedAt at = database_->Closing(region_);
+  Exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  database_->NoteClosed(at);
+  database_->RemoveUser();
+  database_->AddUser();
+  Exec("INSERT INTO t VALUES(1)");
+  database_->Tap(region_);
+  const Database::WalBegin begin = database_->BeginOf(Index().wal_salts(), database_->Life());
+  EXPECT_EQ(begin.gate, 0U) << "of another life";
+  EXPECT_EQ(begin.closed, at.gate);
+  ASSERT_TRUE(database_->RemoveJournals(*database_->RotateJournal()).ok());
+  ASSERT_TRUE(database_->JournalFrames(region_, UINT32_MAX).ok());
+  JournalChunk chunk;
+  const std::string bytes = *ReadFile(database_->RotateJournal()->front(), UINT64_MAX);
+  ASSERT_TRUE(DecodeChunk(bytes.substr(0, kJournalChunkSize), &chunk));
+  EXPECT_EQ(chunk.closed, at.gate);
+  EXPECT_EQ(chunk.life, database_->Life());
+  database_->RemoveUser();
+}
+
 TEST_F(DatabaseTest, ALifeEndsWhenNobodyUsesTheIndex) {
   database_->AddUser();
   const uint64_t first = database_->Life();
