@@ -22,7 +22,7 @@ constexpr int64_t kGuardInterval = 100000;  // µs that a checkpoint may have to
 constexpr int64_t kGrace = 2000000;         // µs beyond the flush for closing
 constexpr int64_t kHandoverLook = 10000;    // µs between looks whether a dedicated process has the leadership yet
 constexpr int kHandoverLooks = 200;
-constexpr int64_t kLostUploader = 1000000;  // µs that the next in line may take to lead when an uploader dies
+constexpr int64_t kNextInLine = 1000000;  // µs that the next in line may take to lead when something is unsent
 
 }  // namespace
 
@@ -44,6 +44,7 @@ void Service::Start() {
     opened_closed_ = database_->Closed(opened_);
   }
   wanted_ = true;
+  abandoned_ = false;
   changed_.notify_all();
   if (running_) return;
   running_ = true;
@@ -75,15 +76,20 @@ void Service::AwaitStopped(int64_t micros) {
   bool lost = false;
   if (uploader_ != nullptr) lost = !uploader_->Remove(database_->path(), micros + kGrace);
   // One that waits behind another process's leader has nothing to flush. One that has not come to the lock yet has: a
-  // process may open, commit and close before its thread runs. So has one whose uploader process died just now.
+  // process may open, commit and close before its thread runs. So has one whose leader ends just now without having
+  // sent everything.
   const auto in_line_until = std::min(
-      deadline, std::chrono::steady_clock::now() + std::chrono::microseconds(lost && Unsent() ? kLostUploader : 0));
+      deadline, std::chrono::steady_clock::now() + std::chrono::microseconds(lost || Unsent() ? kNextInLine : 0));
   MutexLock lock(mutex_);
   while (running_ && term_ == stop_term_) {
     const auto until = blocked_ ? in_line_until : deadline;
-    if (std::chrono::steady_clock::now() >= until) return;
-    lock.WaitUntil(changed_, until);
+    if (std::chrono::steady_clock::now() >= until) break;
+    if (blocked_ && !Unsent()) break;
+    lock.WaitUntil(changed_,
+                   std::min(until, std::chrono::steady_clock::now() + std::chrono::microseconds(kHandoverLook)));
   }
+  // From here on the database is closed: a thread that gets the leadership later leaves the files alone.
+  abandoned_ = running_ && blocked_ && !wanted_;
 }
 
 bool Service::Unsent() const {
@@ -108,7 +114,7 @@ void Service::Run() {
       blocked_ = false;
       changed_.notify_all();
       // Not wanted any more, but the leader before it ended without having sent everything: then it does that.
-      if (!wanted_ && (!locked || (waited && !Unsent()))) {
+      if (!wanted_ && (!locked || abandoned_ || (waited && !Unsent()))) {
         LetGo();
         running_ = false;
         return;

@@ -72,6 +72,7 @@ class Service : public std::enable_shared_from_this<Service> {
   std::condition_variable changed_;
   bool wanted_ GUARDED_BY(mutex_) = false;
   bool running_ GUARDED_BY(mutex_) = false;    // the thread exists
+  bool abandoned_ GUARDED_BY(mutex_) = false;  // stopped, and nobody waits for the thread that is in line
   bool blocked_ GUARDED_BY(mutex_) = false;    // it sleeps until another process gives the lock away
   uint64_t term_ GUARDED_BY(mutex_) = 0;       // times that it has led
   uint64_t stop_term_ GUARDED_BY(mutex_) = 0;  // term_ when it was last stopped
