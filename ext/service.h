@@ -9,7 +9,7 @@
 // that process: their engine yields when it asks, and they wait behind it, to take over the moment it dies.
 //
 // Who is stopped flushes before it goes, or whoever is next in line does: a leader that is stopping does not yield, and
-// one that gets the leadership after it was stopped sends what the one before left.
+// one that gets the leadership after it was stopped, while the close still waits, sends what the one before left.
 #ifndef LIBREPLICA_EXT_SERVICE_H_
 #define LIBREPLICA_EXT_SERVICE_H_
 
