@@ -7,10 +7,11 @@
 
 #include <filesystem>
 #include <map>
-#include <regex>
 #include <set>
 
 #include "base/fs.h"
+#include "config/file_keys.h"
+#include "config/litestream_url.h"
 #include "config/parse.h"
 
 namespace replica {
@@ -18,92 +19,6 @@ namespace {
 
 constexpr uint64_t kMostBytes = 4 << 20;
 constexpr int kMostMerges = 8;  // maps that merge maps
-
-// Where a key may stand.
-enum Level : unsigned { kTop = 1, kDatabase = 2, kReplica = 4, kSnapshotSection = 8, kDashboardSection = 16 };
-
-// Keys that are no settings of the table, or are known there by another name.
-struct OtherKey {
-  const char* key;
-  unsigned levels;
-  enum Use { kStructure, kAlias, kUnneeded, kUnsupported, kRefused } use;
-  const char* text;  // kAlias: the setting; else what to tell
-};
-constexpr auto kEverywhere = kTop | kDatabase | kReplica;
-constexpr OtherKey kOtherKeys[] = {
-    {"dbs", kTop, OtherKey::kStructure, ""},
-    {"snapshot", kTop, OtherKey::kStructure, ""},
-    {"dashboard", kTop, OtherKey::kStructure, ""},
-    {"path", kDatabase | kReplica, OtherKey::kStructure, ""},
-    {"dir", kDatabase, OtherKey::kStructure, ""},
-    {"pattern", kDatabase, OtherKey::kStructure, ""},
-    {"recursive", kDatabase, OtherKey::kStructure, ""},
-    {"replica", kDatabase, OtherKey::kStructure, ""},
-    {"replicas", kDatabase, OtherKey::kStructure, ""},
-    {"restore-if-db-not-exists", kDatabase, OtherKey::kStructure, ""},
-    {"url", kTop | kDatabase | kReplica, OtherKey::kStructure, ""},
-    {"bucket", kTop | kReplica, OtherKey::kStructure, ""},
-    {"type", kReplica, OtherKey::kStructure, ""},
-    {"addr", kTop, OtherKey::kAlias, "metrics-listen"},
-    {"interval", kSnapshotSection, OtherKey::kAlias, "snapshot-interval"},
-    {"shutdown-sync-timeout", kTop, OtherKey::kAlias, "shutdown-timeout"},
-
-    {"watch", kDatabase, OtherKey::kUnneeded, "new databases are seen when they are opened"},
-    {"name", kReplica, OtherKey::kUnneeded, "a database has one replica, which needs no name"},
-    {"meta-path", kDatabase, OtherKey::kUnneeded, "state lies in <database>-replica beside the database"},
-    {"monitor-interval", kDatabase, OtherKey::kUnneeded, "commits wake the uploader: nothing is polled"},
-    {"checkpoint-interval", kDatabase, OtherKey::kUnneeded, "checkpoints are left to SQLite"},
-    {"busy-timeout", kDatabase, OtherKey::kUnneeded, "no lock is taken that could be busy"},
-    {"min-checkpoint-page-count", kDatabase, OtherKey::kUnneeded, "checkpoints are left to SQLite"},
-    {"max-checkpoint-page-count", kDatabase, OtherKey::kUnneeded, "checkpoints are left to SQLite"},
-    {"truncate-page-n", kDatabase, OtherKey::kUnneeded, "checkpoints are left to SQLite"},
-    {"logging", kTop, OtherKey::kUnneeded, "events are kept beside each database: see `replica events`"},
-    {"levels", kTop, OtherKey::kUnneeded, "there are no compaction levels"},
-    {"l0-retention", kTop, OtherKey::kUnneeded, "there are no compaction levels"},
-    {"l0-retention-check-interval", kTop, OtherKey::kUnneeded, "there are no compaction levels"},
-    {"shutdown-sync-interval", kTop, OtherKey::kUnneeded, "retries at shutdown back off by themselves"},
-    {"part-size", kEverywhere, OtherKey::kUnneeded, "objects are sent in one PUT"},
-    {"concurrency", kEverywhere, OtherKey::kUnneeded, "objects are sent in one PUT"},
-    {"sign-payload", kEverywhere, OtherKey::kUnneeded, "payloads are always signed"},
-    {"validation-interval", kEverywhere, OtherKey::kUnneeded,
-     "run `replica verify` as often as you like: each segment carries the checksum that proves it"},
-    {"socket", kTop, OtherKey::kUnneeded, "`replica status` and `replica sync` need no socket"},
-    {"validation", kTop, OtherKey::kUnneeded, "each segment carries the checksum that proves it; see `replica verify`"},
-    {"verify-compaction", kTop, OtherKey::kUnneeded, "there are no compaction levels"},
-    {"max-sync-wal-bytes", kDatabase, OtherKey::kUnneeded, "the WAL is captured whole"},
-    {"meta-dir", kDatabase, OtherKey::kUnneeded, "state lies in <database>-replica beside the database"},
-    {"require-content-md5", kEverywhere, OtherKey::kUnneeded, "payloads are always signed"},
-    {"auto-recover", kEverywhere, OtherKey::kUnneeded, "a gap is always healed, by difference"},
-    {"max-sync-ltx-files", kEverywhere, OtherKey::kUnneeded, "there are no LTX files"},
-    {"heartbeat-url", kTop, OtherKey::kUnsupported, "watch /healthz of `replica dashboard` instead"},
-    {"heartbeat-interval", kTop, OtherKey::kUnsupported, "watch /healthz of `replica dashboard` instead"},
-    {"storage-class", kEverywhere, OtherKey::kUnsupported, "objects get the bucket's default class"},
-    {"mcp-addr", kTop, OtherKey::kUnsupported, "there is no MCP server"},
-    {"mcp-path", kTop, OtherKey::kUnsupported, "there is no MCP server"},
-    {"retention", kEverywhere | kSnapshotSection, OtherKey::kUnsupported,
-     "history is kept for ever: nothing is deleted"},
-    {"retention-check-interval", kEverywhere, OtherKey::kUnsupported, "history is kept for ever: nothing is deleted"},
-
-    {"age", kEverywhere, OtherKey::kRefused,
-     "encrypted segments are not supported; the replica would lie there in clear"},
-    {"skip-verify", kEverywhere, OtherKey::kRefused, "TLS is always verified; give ca-file for a private CA"},
-    {"sse-customer-algorithm", kReplica, OtherKey::kRefused, "customer keys are not supported"},
-    {"sse-customer-key", kReplica, OtherKey::kRefused, "customer keys are not supported"},
-    {"sse-customer-key-path", kReplica, OtherKey::kRefused, "customer keys are not supported"},
-    {"sse-kms-key-id", kReplica, OtherKey::kRefused, "set the bucket's default encryption instead"},
-    {"account-name", kReplica, OtherKey::kRefused, "Azure is not supported; give an S3 endpoint, or file"},
-    {"account-key", kReplica, OtherKey::kRefused, "Azure is not supported; give an S3 endpoint, or file"},
-    {"host", kReplica, OtherKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
-    {"user", kReplica, OtherKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
-    {"password", kReplica, OtherKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
-    {"key-path", kReplica, OtherKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
-};
-
-const OtherKey* FindOther(const std::string& key, Level level) {
-  for (const OtherKey& other : kOtherKeys)
-    if (key == other.key && (other.levels & level) != 0) return &other;
-  return nullptr;
-}
 
 bool IsNameCharacter(char c) {
   return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
@@ -221,7 +136,7 @@ class Reader {
 
   // Calls `structure` for the keys that are no settings; takes the settings into `values`.
   template <typename Structure>
-  Status ReadMap(const YAML::Node& map, Level level, const std::string& section, Values* values,
+  Status ReadMap(const YAML::Node& map, KeyLevel level, const std::string& section, Values* values,
                  const Structure& structure) {
     if (!map.IsMap()) return Wrong(map, (section.empty() ? "this" : section) + ": give a map of settings");
     std::set<std::string> seen;
@@ -254,21 +169,21 @@ class Reader {
   }
 
   template <typename Structure>
-  Status ReadItem(const std::string& key, const YAML::Node& key_node, const YAML::Node& value, Level level,
+  Status ReadItem(const std::string& key, const YAML::Node& key_node, const YAML::Node& value, KeyLevel level,
                   Values* values, const Structure& structure) {
-    if (const OtherKey* other = FindOther(key, level); other != nullptr) {
+    if (const FileKey* other = FindFileKey(key, level); other != nullptr) {
       switch (other->use) {
-        case OtherKey::kStructure:
+        case FileKey::kStructure:
           return structure(key, value);
-        case OtherKey::kAlias:
+        case FileKey::kAlias:
           return TakeSetting(*FindSetting(other->text), value, values);
-        case OtherKey::kUnneeded:
+        case FileKey::kUnneeded:
           file_.warnings.push_back(Place(key_node) + ": " + key + " is not needed here: " + other->text);
           return Ok();
-        case OtherKey::kUnsupported:
+        case FileKey::kUnsupported:
           file_.warnings.push_back(Place(key_node) + ": " + key + " is not supported: " + other->text);
           return Ok();
-        case OtherKey::kRefused:
+        case FileKey::kRefused:
           if (IsOff(value)) return Ok();
           return Wrong(key_node, key + ": " + other->text);
       }
@@ -291,7 +206,7 @@ class Reader {
   static std::string Hint(const std::string& key, bool elsewhere) {
     if (elsewhere) return " here; it is one for the whole file: put it at the top level";
     for (unsigned level : {kTop, kDatabase, kReplica})
-      if (FindOther(key, static_cast<Level>(level)) != nullptr)
+      if (FindFileKey(key, static_cast<KeyLevel>(level)) != nullptr)
         return level == kTop        ? " here; it belongs at the top level"
                : level == kDatabase ? " here; it belongs to an entry of dbs"
                                     : " here; it belongs to a replica";
@@ -312,7 +227,7 @@ class Reader {
         return Ok();
       }
       if (value.IsNull()) return Ok();
-      const Level level = key == "snapshot" ? kSnapshotSection : kDashboardSection;
+      const KeyLevel level = key == "snapshot" ? kSnapshotSection : kDashboardSection;
       return ReadMap(value, level, key, &file_.values, [](const std::string&, const YAML::Node&) { return Ok(); });
     });
   }
@@ -386,62 +301,18 @@ class Reader {
     return Ok();
   }
 
-  // Litestream takes bucket, region and endpoint out of providers' host names, as in
-  // s3://app.s3.eu-west-2.scw.cloud/db. What the file gives beside the URL counts more.
-  void TakeHostForm(const YAML::Node& node, std::string* url, Values* values) const {
-    if (url->size() > kLongestUrl) return;  // std::regex recurses over the text; ParseUrl refuses it
-    struct Form {
-      const char* pattern;  // 1: bucket, 2: region (where there is one)
-      const char* endpoint;
-      const char* region;
-    };
-    static constexpr Form kForms[] = {
-        {R"(s3://(.+)\.s3\.([^./]+)\.backblazeb2\.com(/.*)?)", "https://s3.$2.backblazeb2.com", "$2"},
-        {R"(s3://(.+)\.([^./]+)\.digitaloceanspaces\.com(/.*)?)", "https://$2.digitaloceanspaces.com", "$2"},
-        {R"(s3://(.+)\.s3\.([^./]+)\.scw\.cloud(/.*)?)", "https://s3.$2.scw.cloud", "$2"},
-        {R"(s3://(.+)\.([^./]+)\.linodeobjects\.com(/.*)?)", "https://$2.linodeobjects.com", "$2"},
-        {R"(s3://(.+)\.s3(\.)filebase\.com(/.*)?)", "https://s3.filebase.com", "us-east-1"},
-        {R"(s3://(.+)\.localhost(:[0-9]+)?(/.*)?)", "http://localhost$2", "us-east-1"},
-    };
-    for (const Form& form : kForms) {
-      std::smatch match;
-      if (!std::regex_match(*url, match, std::regex(form.pattern))) continue;
-      values->try_emplace("endpoint", Value{match.format(form.endpoint), Place(node)});
-      values->try_emplace("region", Value{match.format(form.region), Place(node)});
-      *url = match.format("s3://$1$3");
-      return;
-    }
-  }
-
-  // Litestream 0.5 takes settings out of the URL's query, as in s3://bucket/path?endpoint=…&forcePathStyle=true.
-  Status TakeQuery(const YAML::Node& node, std::string* url, Values* values) {
-    const size_t query = url->find('?');
-    if (url->rfind("s3://", 0) != 0 || query == std::string::npos || url->find('=', query) == std::string::npos)
-      return Ok();
-    static const std::map<std::string, const char*> kNames = {{"endpoint", "endpoint"},
-                                                              {"region", "region"},
-                                                              {"forcePathStyle", "force-path-style"},
-                                                              {"force-path-style", "force-path-style"}};
-    for (size_t at = query + 1; at < url->size();) {
-      const size_t end = std::min(url->find('&', at), url->size());
-      const std::string item = url->substr(at, end - at);
-      const size_t equals = std::min(item.find('='), item.size());
-      at = end + 1;
-      const std::string name = item.substr(0, equals);
-      if (name == "sign-payload" || name == "signPayload") continue;  // they always are
-      const auto known = kNames.find(name);
-      if (known == kNames.end())
-        return Wrong(node, "url: \"" + name + "\" in the query is not supported: leave it out");
-      // What the file gives beside the URL counts more.
-      if (values->count(known->second) != 0) continue;
-      Values one = {{known->second, {item.substr(std::min(equals + 1, item.size())), Place(node)}}};
-      if (std::string& text = one.begin()->second.text; known->second == std::string("endpoint"))
-        if (text.find("://") == std::string::npos) text.insert(0, "https://");
+  // What the URL says in Litestream's way becomes settings; what the file gives beside it counts more.
+  Status TakeUrlForm(const YAML::Node& node, std::string* url, Values* values) const {
+    auto form = ParseLitestreamUrl(*url);
+    if (!form.ok()) return form.status().In(Place(node));
+    for (const auto& [key, text] : form->settings) {
+      if (values->count(key) != 0) continue;
+      Values one = {{key, {text, Place(node)}}};
       AttachOptions scratch;
       REPLICA_TRY(ApplyValues(one, &scratch));
-      values->insert(one.begin(), one.end());
+      values->merge(one);
     }
-    url->resize(query);
+    *url = form->url;
     return Ok();
   }
 
@@ -459,8 +330,7 @@ class Reader {
     if (bucket.empty() && url.empty() && bucket_ && (type == "s3" || type.empty()))
       REPLICA_TRY(Needed("bucket", bucket_, &bucket, &entry->missing));
     if (!url.empty()) {
-      REPLICA_TRY(TakeQuery(node, &url, values));
-      TakeHostForm(node, &url, values);
+      REPLICA_TRY(TakeUrlForm(node, &url, values));
       if (!bucket.empty() || !path.empty()) return Wrong(node, "give either \"url:\", or \"bucket:\" and \"path:\"");
       if (!type.empty() && url.rfind(type + "://", 0) != 0)
         return Wrong(node, "the type is " + type + ", the url is of another");

@@ -1,0 +1,71 @@
+#include "config/litestream_url.h"
+
+#include <algorithm>
+#include <regex>
+
+#include "config/parse.h"
+
+namespace replica {
+namespace {
+
+Status TakeQuery(LitestreamUrl* out) {
+  std::string& url = out->url;
+  const size_t query = url.find('?');
+  if (url.rfind("s3://", 0) != 0 || query == std::string::npos || url.find('=', query) == std::string::npos)
+    return Ok();
+  static const std::map<std::string, const char*> kNames = {{"endpoint", "endpoint"},
+                                                            {"region", "region"},
+                                                            {"forcePathStyle", "force-path-style"},
+                                                            {"force-path-style", "force-path-style"}};
+  for (size_t at = query + 1; at < url.size();) {
+    const size_t end = std::min(url.find('&', at), url.size());
+    const std::string item = url.substr(at, end - at);
+    const size_t equals = std::min(item.find('='), item.size());
+    at = end + 1;
+    const std::string name = item.substr(0, equals);
+    if (name == "sign-payload" || name == "signPayload") continue;  // they always are
+    const auto known = kNames.find(name);
+    if (known == kNames.end()) return Invalid("url: \"" + name + "\" in the query is not supported: leave it out");
+    std::string text = item.substr(std::min(equals + 1, item.size()));
+    if (name == "endpoint" && text.find("://") == std::string::npos) text.insert(0, "https://");
+    out->settings.try_emplace(known->second, std::move(text));
+  }
+  url.resize(query);
+  return Ok();
+}
+
+void TakeHost(LitestreamUrl* out) {
+  struct Form {
+    const char* pattern;  // 1: bucket, 2: region (where there is one)
+    const char* endpoint;
+    const char* region;
+  };
+  static constexpr Form kForms[] = {
+      {R"(s3://(.+)\.s3\.([^./]+)\.backblazeb2\.com(/.*)?)", "https://s3.$2.backblazeb2.com", "$2"},
+      {R"(s3://(.+)\.([^./]+)\.digitaloceanspaces\.com(/.*)?)", "https://$2.digitaloceanspaces.com", "$2"},
+      {R"(s3://(.+)\.s3\.([^./]+)\.scw\.cloud(/.*)?)", "https://s3.$2.scw.cloud", "$2"},
+      {R"(s3://(.+)\.([^./]+)\.linodeobjects\.com(/.*)?)", "https://$2.linodeobjects.com", "$2"},
+      {R"(s3://(.+)\.s3(\.)filebase\.com(/.*)?)", "https://s3.filebase.com", "us-east-1"},
+      {R"(s3://(.+)\.localhost(:[0-9]+)?(/.*)?)", "http://localhost$2", "us-east-1"},
+  };
+  for (const Form& form : kForms) {
+    std::smatch match;
+    if (!std::regex_match(out->url, match, std::regex(form.pattern))) continue;
+    out->settings.try_emplace("endpoint", match.format(form.endpoint));
+    out->settings.try_emplace("region", match.format(form.region));
+    out->url = match.format("s3://$1$3");
+    return;
+  }
+}
+
+}  // namespace
+
+Result<LitestreamUrl> ParseLitestreamUrl(const std::string& url) {
+  LitestreamUrl out = {url, {}};
+  if (url.size() > kLongestUrl) return out;  // std::regex recurses over the text; ParseUrl refuses it
+  REPLICA_TRY(TakeQuery(&out));
+  TakeHost(&out);
+  return out;
+}
+
+}  // namespace replica
