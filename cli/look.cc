@@ -183,11 +183,18 @@ int RunHistory(const Common& common, const HistoryArguments& arguments) {
                  {"objects", history->objects},
                  {"bytes", history->bytes},
                  {"sampled", history->sampled},
+                 {"holes", HolesReport(*history)},
                  {"segments", segments}});
   } else {
     output.Table({"GENERATION", "KIND", "TXID", "RESTORABLE", "FIRST COMMIT", "LAST COMMIT", "SIZE"}, rows);
     output.Remark(std::to_string(history->objects) + " objects, " + HumanBytes(history->bytes) + " in " +
                   (*store)->url() + (history->sampled ? "; not all segments are shown" : ""));
+    for (const HistoryHole& hole : history->holes)
+      output.Line(output.Painted("warning: log segments " + std::to_string(hole.first) + " to " +
+                                     std::to_string(hole.last) + " of generation " + HexEncode(hole.generation) +
+                                     " are missing: no state in them or behind them is restorable, as far as the next "
+                                     "snapshot; `replica snapshot` makes the present one so",
+                                 Ink::kWarn));
   }
   return kExitOk;
 }

@@ -267,6 +267,13 @@ ordered_json HistoryReport(const Store& store, const HistoryEntry& e) {
           {"object", ObjectUrl(store, e.key)}};
 }
 
+ordered_json HolesReport(const History& history) {
+  ordered_json holes = ordered_json::array();
+  for (const HistoryHole& hole : history.holes)
+    holes.push_back({{"generation", HexEncode(hole.generation)}, {"first", hole.first}, {"last", hole.last}});
+  return holes;
+}
+
 Result<ordered_json> VerifyReport(const std::string& path, const std::string& depth, const VerifyProgress& progress) {
   Verified v;
   v.database = Hub::Get().FindDatabase(path);

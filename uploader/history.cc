@@ -53,10 +53,24 @@ Result<History> HistoryReader::Read(size_t most_log) {
       add(false, generation, LogKey(generation, l.sequence), l.size);
     }
     for (const LogObject& l : log) history.bytes += l.size;
+    for (size_t i = 1; i < log.size(); i++)
+      if (log[i].sequence != log[i - 1].sequence + 1)
+        history.holes.push_back({generation, log[i - 1].sequence + 1, log[i].sequence - 1});
     history.objects += snapshots.size() + log.size();
     history.sampled = history.sampled || take < log.size();
   }
   REPLICA_TRY(Fetch(&entries));
+  const HistoryEntry* snapshot = nullptr;  // the first of its generation
+  for (const HistoryEntry& entry : entries) {
+    if (snapshot != nullptr && snapshot->generation != entry.generation) snapshot = nullptr;
+    if (entry.snapshot) {
+      if (snapshot == nullptr) snapshot = &entry;
+      continue;
+    }
+    if (snapshot != nullptr && entry.sequence > snapshot->sequence + 1)
+      history.holes.push_back({entry.generation, snapshot->sequence + 1, entry.sequence - 1});
+    snapshot = nullptr;  // only the first log segment follows on it
+  }
   history.entries = std::move(entries);
   return history;
 }

@@ -27,8 +27,16 @@ struct HistoryEntry {
   std::string key;
 };
 
+// Log segments that are missing: no state in them or behind them is restorable, as far as the next snapshot.
+struct HistoryHole {
+  Id generation{};
+  uint64_t first = 0;  // sequences
+  uint64_t last = 0;
+};
+
 struct History {
   std::vector<HistoryEntry> entries;  // by generation; snapshots first, then the log, each ascending
+  std::vector<HistoryHole> holes;     // between log segments, and between the first snapshot and the log
   uint64_t generations = 0;
   uint64_t objects = 0;  // all there are
   uint64_t bytes = 0;

@@ -82,6 +82,7 @@ ordered_json HistoryAsJson(const Store& store, const History& history) {
           {"bytes", history.bytes},
           {"generations", history.generations},
           {"sampled", history.sampled},
+          {"holes", HolesReport(history)},
           {"segments", segments},
           {"cost", Cost(store.url(), history, first, last)}};
 }

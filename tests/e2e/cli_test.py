@@ -194,6 +194,20 @@ class CommandTest(harness.TestCase):
         self.assertIn("hole", self.replica("restore", "a.db", "-o", "r.db", "--dry-run", code=1))
         self.assertEqual(sorted(os.listdir(self.folder)), before)
 
+    def test_history_names_what_is_missing(self):
+        self.configure()
+        self.make(12)
+        history = self.replica_json("history", "a.db")
+        self.assertEqual(history["holes"], [])
+        log = [s for s in history["segments"] if s["kind"] == "log"]
+        for gone in (log[0], log[2], log[3]):
+            os.remove(gone["object"][len("file://"):])
+        holes = self.replica_json("history", "a.db")["holes"]
+        self.assertCountEqual([(h["first"], h["last"]) for h in holes],
+                              [(log[0]["sequence"],) * 2, (log[2]["sequence"], log[3]["sequence"])])
+        self.assertEqual({h["generation"] for h in holes}, {log[0]["generation"]})
+        self.assertIn("log segments %d to %d of" % (log[2]["sequence"], log[3]["sequence"]), self.replica("history", "a.db"))
+
     # --- working
 
     def test_verify_sync_snapshot(self):

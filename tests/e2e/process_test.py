@@ -207,6 +207,45 @@ sys.stdin.readline()
         resyncs = [m for k, m in db.execute("SELECT kind, message FROM replica_events") if k == "resync"]
         self.assertEqual(resyncs, [], "\n".join(resyncs))
 
+    def test_regression_a_leadership_that_comes_after_the_close_is_not_used(self):
+        """Its thread opened the database that the application had closed, and left a -wal beside it."""
+        path = self.path("app.db")
+        leader = self.start(self.WRITER, path=path)
+        other = self.start("""
+db = connect(path)
+print("ready", flush=True)
+sys.stdin.readline()
+db.execute("INSERT INTO t VALUES (2)")
+db.close()
+print("closed", flush=True)
+sys.stdin.read()
+""", path=path)
+        db = connect(path)
+        self.wait_for(lambda: status(db)["leader_pid"] == leader.pid and status(db)["state"] == "streaming")
+        sync(db)
+        db.close()
+        leader.send_signal(signal.SIGSTOP)  # it cannot send what the other one commits, nor give the leadership away
+        other.stdin.write("close\n")
+        other.stdin.flush()
+        self.assertEqual(other.stdout.readline().strip(), "closed")
+        leader.kill()
+        leader.wait()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            links = []
+            for fd in os.listdir("/proc/%d/fd" % other.pid):
+                try:
+                    links.append(os.readlink("/proc/%d/fd/%s" % (other.pid, fd)))
+                except FileNotFoundError:
+                    pass
+            self.assertFalse([link for link in links if link in (path, path + "-wal")], "the files are left alone")
+            time.sleep(0.005)
+        self.command(self.start(self.WRITER, path=path), "INSERT INTO t VALUES (3)")
+        db = connect(path)
+        sync(db)
+        self.assertEqual(one(db, "SELECT count(*) FROM t"), 4)
+        self.assert_restores(self.url("replica/app.db"), "latest", image(db), 4096)
+
     def test_exit_without_close_flushes(self):
         path = self.path("app.db")
         process = self.start("""

@@ -515,6 +515,9 @@ function fillHistory(root, history) {
       + plural(history.generations, 'generation'),
     cost: `about ${total} (${parts})`,
     'cost-note': `${cost.note} ${history.sampled ? 'The timeline shows a sample of the segments.' : ''}`.trim(),
+    holes: history.holes.length === 0 ? '' : `${plural(history.holes.length, 'piece')} of the log ${
+      history.holes.length === 1 ? 'is' : 'are'} missing: no state there or behind it can be restored, as far as the next `
+      + 'snapshot. Take a snapshot to make the present one restorable again.',
   });
 }
 
