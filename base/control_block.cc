@@ -18,7 +18,7 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kMagic = 0x3630305254434c52;  // "RLCTR006"; changes with the struct
+constexpr uint64_t kMagic = 0x3730305254434c52;  // "RLCTR007"; changes with the struct
 
 uint64_t BootHash() {
   // procfs files say they are empty: read a few bytes instead.
@@ -96,10 +96,10 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
   REPLICA_TRY(MakeFolders(folder));
   const std::string path = folder + "/control";
   // Creation is serialised by an advisory lock on the folder, so that two processes do not make two blocks.
-  REPLICA_ASSIGN(UniqueFd guard, OpenFile(LockPath(folder), O_RDWR | O_CREAT));
+  REPLICA_ASSIGN(UniqueFd guard, OpenOwnFile(LockPath(folder), O_RDWR | O_CREAT));
   REPLICA_TRY(Lock(guard.get(), LockByte::kCreation, LockPath(folder)));
 
-  auto existing = OpenFile(path, O_RDWR);
+  auto existing = OpenOwnFile(path, O_RDWR);
   if (existing.ok() && Usable(*existing)) {
     REPLICA_ASSIGN(ControlBlock * block, Map(*existing, path));
     return std::unique_ptr<ControlMapping>(new ControlMapping(block));
@@ -126,7 +126,7 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
 
 Result<std::unique_ptr<ControlMapping>> ControlMapping::OpenExisting(const std::string& folder) {
   const std::string path = folder + "/control";
-  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDWR));
+  REPLICA_ASSIGN(UniqueFd fd, OpenOwnFile(path, O_RDWR));
   if (!Usable(fd)) return Status(Code::kNotFound, path + " is not of this boot");
   REPLICA_ASSIGN(ControlBlock * block, Map(fd, path));
   return std::unique_ptr<ControlMapping>(new ControlMapping(block));

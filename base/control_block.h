@@ -48,6 +48,10 @@ struct ControlBlock {
   std::atomic<uint64_t> gate_position;          // where the last WAL ended that passed the restart gate
   std::atomic<uint32_t> gate_changes;           // iChange there; stored before gate_position
   std::atomic<uint32_t> commit_wakes;           // times a commit woke the leader
+  // A commit that was not captured when the ring of times came to be overwritten: how old the oldest is, however many
+  // follow. Means something while captured_changes has not reached oldest_changes.
+  std::atomic<int64_t> oldest_time;      // wall clock, microseconds; stored before oldest_changes
+  std::atomic<uint32_t> oldest_changes;  // SQLite's iChange at it
   // The first commit seen in the WAL that is there now, and the gate before it: proof that this WAL follows that gate,
   // which outlives a crash (a recovery of the wal-index restarts iChange). begin_position is cleared first and stored
   // last.
@@ -90,9 +94,12 @@ struct ControlBlock {
   std::atomic<uint32_t> state;                 // ReplicaState
   std::atomic<int32_t> leader_pid;             // 0: none
   std::atomic<uint32_t> leader_dedicated;      // 1: uploading is what the leader's process is for
+  std::atomic<uint32_t> leader_stopping;       // 1: it sends what was committed before and ends
   std::atomic<uint64_t> captured_checksum;     // of the database at captured_txid; stored before it
   std::atomic<uint64_t> captured_txid;
-  std::atomic<uint32_t> captured_changes;  // iChange at it: committed_changes minus this are not captured yet
+  std::atomic<uint32_t> captured_changes;  // iChange at it: committed_changes minus this are not captured yet, if it is
+                                           // of the same life and `committed` differs from …
+  std::atomic<uint64_t> captured_commit;   // … this: `committed` as it was when all up to there was captured
   std::atomic<uint64_t> acknowledged_txid;
   std::atomic<int64_t> acknowledged_time;     // wall clock, microseconds; 0: never
   std::atomic<int64_t> unacknowledged_since;  // commit time of the oldest captured commit not acknowledged; 0: none
@@ -103,6 +110,7 @@ struct ControlBlock {
   std::atomic<uint64_t> bytes_raw;     // page bytes captured
   std::atomic<uint64_t> bytes_stored;  // bytes of segments acknowledged
   std::atomic<uint64_t> sequence;      // last acknowledged log segment
+  std::atomic<int64_t> looked_at;      // wall clock, microseconds: the replica was last seen to be there
   std::atomic<int64_t> error_since;    // wall clock, microseconds; 0: no error now
   Histogram put_time;                  // from the start of a PUT to its good answer
   Histogram acknowledge_time;          // from the first commit of a log segment to its acknowledgement

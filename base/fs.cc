@@ -33,6 +33,14 @@ Result<UniqueFd> OpenFile(const std::string& path, int flags) {
   return UniqueFd(fd);
 }
 
+Result<UniqueFd> OpenOwnFile(const std::string& path, int flags) {
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  struct stat st {};
+  if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path);
+  if (!S_ISREG(st.st_mode)) return Status(Code::kPermission, path + " is no regular file: remove it");
+  return fd;
+}
+
 Result<size_t> ReadAt(int fd, void* out, size_t size, uint64_t offset, const std::string& path) {
   size_t done = 0;
   while (done < size) {

@@ -44,6 +44,9 @@ class UniqueFd {
 
 // open(2) with O_CLOEXEC added; mode 0600 for a file it creates.
 Result<UniqueFd> OpenFile(const std::string& path, int flags);
+// The same for a file of a replica folder, which may belong to a user that we do not trust: kPermission when the name
+// is a link, a pipe or the like.
+Result<UniqueFd> OpenOwnFile(const std::string& path, int flags);
 
 // Reads up to `size` bytes at `offset`; the count is short only at the end of the file.
 Result<size_t> ReadAt(int fd, void* out, size_t size, uint64_t offset, const std::string& path);

@@ -13,7 +13,8 @@
 
 namespace replica {
 
-// A std::thread that starts with all signals blocked, named `name` (15 characters at most) for debuggers.
+// A std::thread that starts with all signals blocked but those that its own instructions raise, named `name` (15
+// characters at most) for debuggers.
 std::thread StartThread(const std::string& name, std::function<void()> body);
 
 class Worker {

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "base/call_off.h"
 #include "base/fs.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
@@ -86,7 +87,10 @@ std::vector<CheckStep> CheckDatabase(const std::string& path) {
     steps.push_back({CheckStep::kPassed, "database", path + " is in WAL mode"});
   }
   const std::string folder = FileExists(Database::FolderOf(path)) ? Database::FolderOf(path) : ParentFolder(path);
-  const bool writable = ::access(folder.c_str(), W_OK) == 0;
+  // With the rights of the file system's user, which as root is the database's owner.
+  const std::string probe = folder + "/.replica-check-" + std::to_string(::getpid());
+  const bool writable = OpenFile(probe, O_WRONLY | O_CREAT | O_EXCL).ok();
+  if (writable) (void)RemoveFile(probe);
   steps.push_back({writable ? CheckStep::kPassed : CheckStep::kFailed, "folder",
                    writable ? folder + " can be written" : folder + " cannot be written by this user"});
   return steps;
@@ -142,7 +146,7 @@ int RunConfig(const Common& common, const ConfigArguments& arguments) {
   auto config = Read(common);
   if (!config.ok()) {
     output.Error(config.status());
-    return config.status().code() == Code::kOk ? kExitOk : kExitInput;
+    return kExitInput;
   }
   const ordered_json report = SettingsReport(*config);
   if (output.json()) {
@@ -155,6 +159,8 @@ int RunConfig(const Common& common, const ConfigArguments& arguments) {
 
 int RunCheck(const Common& common, const CheckArguments& arguments) {
   const Output output(common.output);
+  CatchSignals();
+  const CallOff call_off(Interrupted);
   auto session = Session::Create(common.config, false);
   if (!session.ok()) {
     output.Error(session.status());
@@ -168,12 +174,16 @@ int RunCheck(const Common& common, const CheckArguments& arguments) {
     return ExitCodeOf(none);
   }
   bool failed = false;
+  bool interrupted = false;
   ordered_json checks = ordered_json::array();
   for (const CheckTarget& target : targets) {
     std::vector<CheckStep> steps;
     const bool complete = target.missing.empty();
     steps.push_back({complete ? CheckStep::kPassed : CheckStep::kFailed, "settings",
                      complete ? "all that are needed are given" : "missing: " + Join(target.missing, "; ")});
+    // What is made at the store by way of trial belongs to who will upload there.
+    if (Status acts = target.database.empty() ? Ok() : ActAsOwner(target.database); !acts.ok())
+      steps.push_back({CheckStep::kFailed, "owner", acts.message()});
     if (!target.database.empty() && FileExists(target.database))
       for (CheckStep& step : CheckDatabase(target.database)) steps.push_back(std::move(step));
     if (complete) {
@@ -184,6 +194,7 @@ int RunCheck(const Common& common, const CheckArguments& arguments) {
         for (CheckStep& step : CheckStore(store->get(), SystemClock())) steps.push_back(std::move(step));
       }
     }
+    ActAsOneself();
     if (!output.json()) output.Line(target.database.empty() ? target.name : target.database + "  ->  " + target.name);
     ordered_json list = ordered_json::array();
     for (const CheckStep& step : steps) {
@@ -201,9 +212,11 @@ int RunCheck(const Common& common, const CheckArguments& arguments) {
       output.Line("  " + output.Painted(padded, ink) + step.detail);
     }
     checks.push_back({{"replica", target.url}, {"database", target.database}, {"steps", list}});
+    interrupted = Interrupted();
+    if (interrupted) break;
   }
   if (output.json()) output.Json({{"ok", !failed}, {"checks", checks}});
-  return failed ? kExitNo : kExitOk;
+  return interrupted ? kExitInterrupted : failed ? kExitNo : kExitOk;
 }
 
 }  // namespace replica

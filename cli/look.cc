@@ -5,6 +5,7 @@
 #include <iostream>
 #include <thread>
 
+#include "base/call_off.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "cli/commands.h"
@@ -150,6 +151,8 @@ int RunStatus(const Common& common, const StatusArguments& arguments) {
 
 int RunHistory(const Common& common, const HistoryArguments& arguments) {
   const Output output(common.output);
+  CatchSignals();
+  const CallOff call_off(Interrupted);
   auto session = Session::Create(common.config, false);
   auto store = session.ok() ? (*session)->StoreOf(arguments.database) : session.status();
   auto history = store.ok() ? HistoryReader(store->get()).Read(arguments.most) : store.status();

@@ -66,7 +66,8 @@ class Progress {
   int64_t last_ = 0;   // of the last drawing
 };
 
-// True after SIGINT or SIGTERM; CatchSignals makes them set this instead of ending the process.
+// True after SIGINT or SIGTERM; CatchSignals makes them set this instead of ending the process (the second one ends
+// it).
 void CatchSignals();
 bool Interrupted();
 

@@ -1,6 +1,7 @@
 // The restore command.
 #include "uploader/restore.h"
 
+#include "base/call_off.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "cli/commands.h"
@@ -78,6 +79,8 @@ Result<int> Restore(const Output& output, const Common& common, const RestoreArg
 
 int RunRestore(const Common& common, const RestoreArguments& arguments) {
   const Output output(common.output);
+  CatchSignals();
+  const CallOff call_off(Interrupted);
   auto done = Restore(output, common, arguments);
   if (done.ok()) return *done;
   output.Error(done.status());

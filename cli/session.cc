@@ -2,8 +2,11 @@
 
 #include <fcntl.h>
 #include <glob.h>
+#include <grp.h>
+#include <pwd.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -50,7 +53,8 @@ void AddFromGlob(const std::string& pattern, std::vector<std::string>* out) {
   glob_t found{};
   if (::glob(pattern.c_str(), 0, nullptr, &found) == 0)
     for (size_t i = 0; i < found.gl_pathc; i++)
-      if (!IsCompanion(found.gl_pathv[i])) out->push_back(FullPath(found.gl_pathv[i]));
+      if (!IsCompanion(found.gl_pathv[i]) && TrustLinks(found.gl_pathv[i]).ok())
+        out->push_back(FullPath(found.gl_pathv[i]));
   ::globfree(&found);
 }
 
@@ -171,7 +175,7 @@ Result<std::string> OpenDatabase::Query(const std::string& sql, const std::vecto
 Result<std::unique_ptr<OpenDatabase>> EnsureUploader(const std::string& path) {
   REPLICA_TRY(ActAsOwner(path));
   const std::string folder = Database::FolderOf(path);
-  auto lock = OpenFile(LockPath(folder), O_RDWR);
+  auto lock = OpenOwnFile(LockPath(folder), O_RDWR);
   if (lock.ok() && IsLocked(lock->get(), LockByte::kLeader)) return std::unique_ptr<OpenDatabase>();
   REPLICA_ASSIGN(auto open, OpenDatabase::Open(path));
   if (Hub::Get().FindService(path) == nullptr) {
@@ -182,13 +186,61 @@ Result<std::unique_ptr<OpenDatabase>> EnsureUploader(const std::string& path) {
   return open;
 }
 
+Status TrustLinks(const std::string& path) {
+  struct stat target {};
+  if (::geteuid() != 0 || ::stat(path.c_str(), &target) != 0) return Ok();  // who opens it will tell
+  for (size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
+    const std::string part = path.substr(0, at);
+    struct stat st {};
+    if (::lstat(part.c_str(), &st) != 0) return ErrnoStatus(errno, "stat", part);
+    if (S_ISLNK(st.st_mode) && st.st_uid != 0 && st.st_uid != target.st_uid)
+      return {Code::kPermission, part + " is a link that the owner of " + FullPath(path) +
+                                     " did not make: root does not follow it; name the file itself"};
+    if (at == std::string::npos) return Ok();
+  }
+}
+
+namespace {
+
+// The groups of the process as it was started; those of one user.
+const std::vector<gid_t>& OwnGroups() {
+  static const std::vector<gid_t> groups = [] {
+    std::vector<gid_t> out(static_cast<size_t>(std::max(::getgroups(0, nullptr), 0)));
+    out.resize(static_cast<size_t>(std::max(::getgroups(static_cast<int>(out.size()), out.data()), 0)));
+    return out;
+  }();
+  return groups;
+}
+
+std::vector<gid_t> GroupsOf(uid_t user, gid_t group) {
+  passwd entry{};
+  passwd* found = nullptr;
+  std::vector<char> buffer(16384);
+  std::vector<gid_t> groups = {group};
+  if (::getpwuid_r(user, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) return groups;
+  int count = 256;
+  groups.resize(static_cast<size_t>(count));
+  if (::getgrouplist(found->pw_name, group, groups.data(), &count) < 0) count = 1;
+  groups.resize(static_cast<size_t>(count));
+  return groups;
+}
+
+// Of the calling thread alone: the C library's setgroups would change all threads.
+void SetThreadGroups(const std::vector<gid_t>& groups) {
+  (void)::syscall(SYS_setgroups, groups.size(), groups.data());
+}
+
+}  // namespace
+
 Status ActAsOwner(const std::string& path) {
   if (::geteuid() != 0) return Ok();
   struct stat st {};
   ActAsOneself();
   if (::stat(path.c_str(), &st) != 0) return Ok();  // who opens it will tell
+  REPLICA_TRY(TrustLinks(path));
   // Of the thread alone, other than seteuid: a process may upload databases of several owners. A call that changes
   // nothing answers what is in force.
+  SetThreadGroups(GroupsOf(st.st_uid, st.st_gid));
   ::setfsgid(st.st_gid);
   ::setfsuid(st.st_uid);
   if (static_cast<uid_t>(::setfsuid(static_cast<uid_t>(-1))) != st.st_uid)
@@ -197,8 +249,10 @@ Status ActAsOwner(const std::string& path) {
 }
 
 void ActAsOneself() {
+  if (::geteuid() != 0) return;
   ::setfsuid(::geteuid());
   ::setfsgid(::getegid());
+  SetThreadGroups(OwnGroups());
 }
 
 namespace {

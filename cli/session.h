@@ -69,8 +69,13 @@ class OpenDatabase {
 // one.
 Result<std::unique_ptr<OpenDatabase>> EnsureUploader(const std::string& path);
 
+// As root: kPermission when the path (absolute) leads through a link that neither root nor the owner of what it leads
+// to has made, who could have root open any file for them. No effect for others.
+Status TrustLinks(const std::string& path);
+
 // As root: from now on this thread, and those that it starts, make files as the owner of `path` (a database, or a
-// folder to write into), so that what lies beside a database belongs to who uses it. No effect for others.
+// folder to write into), with that user's groups, so that what lies beside a database belongs to who uses it. Follows
+// no link that TrustLinks refuses. No effect for others.
 Status ActAsOwner(const std::string& path);
 // The thread acts as itself again.
 void ActAsOneself();

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/call_off.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/session.h"
@@ -23,6 +24,8 @@ using Work = std::function<Result<ordered_json>(const std::string& path)>;
 int ForEach(const Common& common, const SelectArguments& arguments, const Work& work,
             const std::function<std::string(const ordered_json& report)>& line) {
   const Output output(common.output);
+  CatchSignals();
+  const CallOff call_off(Interrupted);
   auto session = Session::Create(common.config, false);
   auto databases = session.ok() ? (*session)->Databases(arguments.databases) : session.status();
   if (!databases.ok()) {
@@ -31,21 +34,34 @@ int ForEach(const Common& common, const SelectArguments& arguments, const Work& 
   }
   ordered_json reports = ordered_json::array();
   int exit_code = kExitOk;
+  // Of several the gravest: who looks for "no" finds it whatever else went wrong.
+  auto grave = [&](int code) {
+    const auto weight = [](int c) {
+      return c == kExitInterrupted ? 5
+             : c == kExitNo        ? 4
+             : c == kExitFailed    ? 3
+             : c == kExitTimeout   ? 2
+             : c == kExitOk        ? 0
+                                   : 1;
+    };
+    if (weight(code) > weight(exit_code)) exit_code = code;
+  };
   for (const std::string& path : *databases) {
     auto open = EnsureUploader(path);
     auto report = open.ok() ? work(path) : open.status();
     if (!report.ok()) {
-      exit_code = ExitCodeOf(report.status());
+      grave(ExitCodeOf(report.status()));
       if (output.json()) {
         reports.push_back({{"database", path}, {"ok", false}, {"error", report.status().message()}});
       } else {
-        output.Error(report.status());
+        output.Error(report.status().message().find(path) == std::string::npos ? report.status().In(path)
+                                                                               : report.status());
       }
       if (exit_code == kExitInterrupted) break;
       continue;
     }
     const bool ok = (*report)["ok"].get<bool>();
-    if (!ok) exit_code = kExitNo;
+    if (!ok) grave(kExitNo);
     if (!output.json()) output.Line(output.Painted(line(*report), ok ? Ink::kGood : Ink::kBad));
     reports.push_back(std::move(*report));
   }
@@ -69,18 +85,21 @@ int RunVerify(const Common& common, const VerifyArguments& arguments) {
   };
   return ForEach(common, arguments, work, [](const ordered_json& r) {
     std::string text = r["database"].get<std::string>() + ": ";
+    std::string more;
+    for (const auto& warning : r.value("warnings", ordered_json::array()))
+      more += "; warning: " + warning.get<std::string>();
     if (!r["ok"].get<bool>()) {
-      text += "NOT equal to its replica " + r["replica"].get<std::string>();
+      text += "NOT as it should be in its replica " + r["replica"].get<std::string>();
       for (const auto& error : r["errors"]) text += "; " + error.get<std::string>();
-      return text;
+      return text + more;
     }
     const std::string depth = r["depth"].get<std::string>();
     if (depth == "objects")
       return text + std::to_string(r["objects"].get<uint64_t>()) + " objects, " +
-             HumanBytes(r["bytes"].get<uint64_t>()) + ", all whole";
+             HumanBytes(r["bytes"].get<uint64_t>()) + ", all whole" + more;
     text += "replica and database are equal at TXID " + std::to_string(r["txid"].get<uint64_t>());
     if (depth == "full") text += "; restored and compared page by page, integrity_check ok";
-    return text;
+    return text + more;
   });
 }
 

@@ -20,7 +20,9 @@
 namespace replica {
 namespace {
 
-constexpr int64_t kOneEnd = 500000;  // µs between two closes that belong together, at most
+// Of the time that passes between closes: what closes may wait for a store that does not take what they leave.
+constexpr int64_t kCloseShare = 5;
+constexpr int64_t kLeastClose = 1000000;  // µs that a close waits, if it does at all
 constexpr char kAwsHost[] = "amazonaws.com";
 
 }  // namespace
@@ -317,18 +319,23 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
 void Hub::LastClose(const std::shared_ptr<Database>& database) {
   std::shared_ptr<Service> service = FindService(database->path());
   if (service == nullptr) return;
+  int64_t begun = 0;
   int64_t timeout = 0;
   {
-    // Databases that are closed one after the other, as at the application's end, have one bound together.
+    // Databases that are closed one after the other, as at the application's end, have one bound together. What a close
+    // that flushed everything took is not counted; what one waited in vain comes back little by little, for
+    // applications that open and close all the time.
     MutexLock lock(mutex_);
-    const int64_t now = SystemClock().SteadyMicros();
-    if (now > last_close_ + kOneEnd) close_by_ = now + config_.shutdown_timeout;
-    timeout = std::max<int64_t>(close_by_ - now, 1);
+    begun = SystemClock().SteadyMicros();
+    const int64_t most = config_.shutdown_timeout;
+    close_left_ = std::min(most, std::min(most, close_left_) + (begun - last_close_) / kCloseShare);
+    timeout = close_left_ >= std::min(kLeastClose, most) ? std::max<int64_t>(close_left_, 1) : 1;
   }
-  service->Stop(timeout);
+  const bool flushed = service->Stop(timeout);
   {
     MutexLock lock(mutex_);
     last_close_ = SystemClock().SteadyMicros();
+    close_left_ = flushed ? config_.shutdown_timeout : std::max<int64_t>(close_left_ - (last_close_ - begun), 0);
   }
   // Opened again by another thread meanwhile.
   if (OpenFiles(database->path()) > 0) service->Start();
@@ -347,7 +354,8 @@ void Hub::StopAll() {
   {
     MutexLock lock(mutex_);
     services = services_;
-    left = config_.shutdown_timeout;
+    // What closes have waited in vain is not waited for again.
+    left = std::max<int64_t>(std::min(config_.shutdown_timeout, close_left_), 1);
   }
   // One bound for all of them together; what cannot be sent waits in the spool for the next start.
   const int64_t end = SystemClock().SteadyMicros() + left;

@@ -89,9 +89,9 @@ class Hub {
   bool loaded_ GUARDED_BY(mutex_) = false;
   bool dedicated_ GUARDED_BY(mutex_) = false;
   Config config_ GUARDED_BY(mutex_);
-  int64_t last_close_ GUARDED_BY(mutex_) = -1000000000;  // steady µs: when LastClose last came to its end
-  int64_t close_by_ GUARDED_BY(mutex_) = 0;              // steady µs: the bound of closes that belong together
-  bool restores_ GUARDED_BY(mutex_) = false;             // some database is to be restored when it is missing
+  int64_t close_left_ GUARDED_BY(mutex_) = INT64_MAX;  // µs that closes may still wait together, as of …
+  int64_t last_close_ GUARDED_BY(mutex_) = 0;          // … steady µs: when LastClose last came to its end
+  bool restores_ GUARDED_BY(mutex_) = false;           // some database is to be restored when it is missing
   std::map<std::string, std::shared_ptr<Service>> services_ GUARDED_BY(mutex_);
   std::map<std::string, std::weak_ptr<Database>> databases_ GUARDED_BY(mutex_);
   std::map<std::string, std::string> troubles_ GUARDED_BY(mutex_);

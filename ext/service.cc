@@ -1,6 +1,7 @@
 #include "ext/service.h"
 
 #include <fcntl.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -19,7 +20,8 @@ namespace {
 
 constexpr int64_t kOpenRetry = 500000;      // µs between tries to open the database
 constexpr int64_t kGuardInterval = 100000;  // µs that a checkpoint may have to wait for the guard's read mark
-constexpr int64_t kGrace = 2000000;         // µs beyond the flush for closing
+constexpr int64_t kGrace = 2000000;         // µs beyond the flush for closing …
+constexpr int64_t kShortGrace = 200000;     // … where there is no time for a flush
 constexpr int64_t kHandoverLook = 10000;    // µs between looks whether a dedicated process has the leadership yet
 constexpr int kHandoverLooks = 200;
 constexpr int64_t kNextInLine = 1000000;  // µs that the next in line may take to lead when something is unsent
@@ -39,6 +41,7 @@ void Service::Start() {
   MutexLock lock(mutex_);
   if (!wanted_) {
     // Before the application's first commit through this process: what a leader may conclude from an unchanged file.
+    opened_wal_ = database_->WalOnDisk();
     opened_ = StampOf(database_->path());
     opened_life_ = database_->Life();
     opened_closed_ = database_->Closed(opened_);
@@ -51,9 +54,10 @@ void Service::Start() {
   StartThread("replica-lead", [self = shared_from_this()] { self->Run(); }).detach();
 }
 
-void Service::Stop(int64_t flush_micros) {
+bool Service::Stop(int64_t flush_micros) {
   BeginStop(flush_micros);
   AwaitStopped(flush_micros);
+  return database_->Stale() || !Unsent();
 }
 
 void Service::BeginStop(int64_t flush_micros) {
@@ -72,19 +76,20 @@ void Service::BeginStop(int64_t flush_micros) {
 
 void Service::AwaitStopped(int64_t micros) {
   if (database_->Stale()) micros = 0;
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(micros + kGrace);
+  micros += micros < kGrace ? kShortGrace : kGrace;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(micros);
   bool lost = false;
-  if (uploader_ != nullptr) lost = !uploader_->Remove(database_->path(), micros + kGrace);
-  // One that waits behind another process's leader has nothing to flush. One that has not come to the lock yet has: a
-  // process may open, commit and close before its thread runs. So has one whose leader ends just now without having
-  // sent everything.
-  const auto in_line_until = std::min(
-      deadline, std::chrono::steady_clock::now() + std::chrono::microseconds(lost || Unsent() ? kNextInLine : 0));
+  if (uploader_ != nullptr) lost = !uploader_->Remove(database_->path(), micros);
+  // One that waits behind another process's leader has nothing to flush: that one sends what is committed by now, also
+  // when it begins to stop later. One that has not come to the lock yet has: a process may open, commit and close
+  // before its thread runs. So has one whose leader ends just now without having sent everything.
+  const auto in_line_until =
+      std::min(deadline, std::chrono::steady_clock::now() + std::chrono::microseconds(kNextInLine));
   MutexLock lock(mutex_);
   while (running_ && term_ == stop_term_) {
     const auto until = blocked_ ? in_line_until : deadline;
     if (std::chrono::steady_clock::now() >= until) break;
-    if (blocked_ && !Unsent()) break;
+    if (blocked_ && !(Unsent() && (lost || LeaderEnds()))) break;
     lock.WaitUntil(changed_,
                    std::min(until, std::chrono::steady_clock::now() + std::chrono::microseconds(kHandoverLook)));
   }
@@ -95,14 +100,19 @@ void Service::AwaitStopped(int64_t micros) {
 bool Service::Unsent() const {
   const ControlBlock* c = database_->control();
   return c->captured_txid.load() == 0 || c->acknowledged_txid.load() < c->captured_txid.load() ||
-         c->committed_changes.load() != c->captured_changes.load() || c->spool_bytes.load() != 0 ||
-         c->journal_total.load() != 0;
+         c->committed.load() != c->captured_commit.load() || c->spool_bytes.load() != 0 || c->journal_total.load() != 0;
+}
+
+bool Service::LeaderEnds() const {
+  const ControlBlock* c = database_->control();
+  const int pid = c->leader_pid.load();
+  return pid == 0 || c->leader_stopping.load() != 0 || (::kill(pid, 0) != 0 && errno == ESRCH);
 }
 
 void Service::Run() {
   for (;;) {
     const std::string path = LockPath(database_->folder());
-    auto fd = OpenFile(path, O_RDWR | O_CREAT);
+    auto fd = OpenOwnFile(path, O_RDWR | O_CREAT);
     bool locked = false;
     bool waited = false;
     if (fd.ok()) {
@@ -221,6 +231,7 @@ Status Service::Lead(bool* yielded) {
   place.folder = database_->folder();
   // With the source's connection open nobody closes last any more. A file that still is as a close left it has not been
   // checkpointed since, so the WAL that is there is the first since.
+  place.closed_wal = database_->WalOnDisk();
   place.closed = database_->Closed(StampOf(database_->path()));
   if (loud_)
     place.tell = [](const std::string& message) { (void)std::fprintf(stderr, "libreplica: %s\n", message.c_str()); };
@@ -231,6 +242,7 @@ Status Service::Lead(bool* yielded) {
     place.opened = opened_;
     place.opened_life = opened_life_;
     place.opened_closed = opened_closed_;
+    place.opened_wal = opened_wal_;
     place.handover = handover_;
     place.yields = !dedicated_;
   }

@@ -40,8 +40,9 @@ class Service : public std::enable_shared_from_this<Service> {
   // The application has the database open: compete for the leadership. Returns at once.
   void Start() EXCLUDES(mutex_);
   // The application closed it: flush for at most `flush_micros`, close, give the leadership away. Returns when that is
-  // done, or shortly after the time is up (the thread then ends by itself).
-  void Stop(int64_t flush_micros) EXCLUDES(mutex_);
+  // done, or shortly after the time is up (the thread then ends by itself). False when the store does not have
+  // everything, as far as the control block tells.
+  bool Stop(int64_t flush_micros) EXCLUDES(mutex_);
   // Its two halves, so that several databases can flush at the same time: BeginStop returns at once.
   void BeginStop(int64_t flush_micros) EXCLUDES(mutex_);
   void AwaitStopped(int64_t micros) EXCLUDES(mutex_);
@@ -61,6 +62,8 @@ class Service : public std::enable_shared_from_this<Service> {
   Status Lead(bool* yielded) EXCLUDES(mutex_);
   // True when something is committed that the store may not have, as far as the control block tells.
   bool Unsent() const;
+  // True when whoever leads has begun to stop, or is gone.
+  bool LeaderEnds() const;
 
   const std::shared_ptr<Database> database_;
   const std::shared_ptr<Store> store_;
@@ -78,9 +81,10 @@ class Service : public std::enable_shared_from_this<Service> {
   uint64_t stop_term_ GUARDED_BY(mutex_) = 0;  // term_ when it was last stopped
   int64_t flush_ GUARDED_BY(mutex_) = 0;       // µs to flush once it is not wanted
   Engine* engine_ GUARDED_BY(mutex_) = nullptr;
-  FileStamp opened_ GUARDED_BY(mutex_);  // these three: Engine::Place
+  FileStamp opened_ GUARDED_BY(mutex_);  // these four: Engine::Place
   uint64_t opened_life_ GUARDED_BY(mutex_) = 0;
   ClosedAt opened_closed_ GUARDED_BY(mutex_);
+  WalSalts opened_wal_ GUARDED_BY(mutex_) = {};
   UniqueFd lock_fd_;       // the thread's
   uint32_t handover_ = 0;  // the thread's: ControlBlock::handover when the leadership came
 };

@@ -36,7 +36,7 @@ std::string Hex(const std::string& bytes) {
 }
 
 bool IsDedicatedElsewhere(const std::string& database) {
-  auto fd = OpenFile(LockPath(Database::FolderOf(database)), O_RDWR);
+  auto fd = OpenOwnFile(LockPath(Database::FolderOf(database)), O_RDWR);
   return fd.ok() && IsLocked(fd->get(), LockByte::kDedicated);
 }
 

@@ -23,7 +23,7 @@ constexpr int kQuickTries = 5;
 
 // True while some process holds it.
 bool IsByteLocked(const std::string& folder, LockByte byte) {
-  auto fd = OpenFile(LockPath(folder), O_RDWR);
+  auto fd = OpenOwnFile(LockPath(folder), O_RDWR);
   return fd.ok() && IsLocked(fd->get(), byte);
 }
 
@@ -51,15 +51,34 @@ Status Await(ControlBlock* c, int64_t micros, const VerifyProgress& progress, co
   return called_off ? Status(Code::kInterrupted, "called off") : Ok();
 }
 
+// What is missing before the newest snapshot concerns earlier states only: a warning.
 Status LookForHoles(const Verified& v, ordered_json* report, ordered_json* errors) {
   uint64_t expected = 0;
+  uint64_t included = 0;  // the last log segment that the newest snapshot makes unnecessary
+  ordered_json warnings = ordered_json::array();
   REPLICA_ASSIGN(auto log, ListLog(v.store.get(), v.generation, 0));
   for (const LogObject& entry : log) {
-    if (expected != 0 && entry.sequence != expected)
-      errors->push_back("log segment " + Hex16(expected) + " is missing: the states that it led to cannot be restored");
+    if (expected != 0 && entry.sequence != expected) {
+      if (included == 0) {
+        REPLICA_ASSIGN(auto snapshots, ListSnapshots(v.store.get(), v.generation));
+        if (!snapshots.empty()) {
+          const SnapshotObject& newest = snapshots.back();
+          REPLICA_ASSIGN(const Segment ends,
+                         ReadSegmentEnds(v.store.get(), SnapshotKey(v.generation, newest.txid), newest.size));
+          included = ends.header.sequence;
+        }
+      }
+      const std::string hole = "log segment " + Hex16(expected) + " is missing: states from it on cannot be restored";
+      if (entry.sequence - 1 > included) {
+        errors->push_back(hole + "; a snapshot (`replica snapshot`) makes the present one restorable again");
+      } else {
+        warnings.push_back(hole + ", as far as the next snapshot");
+      }
+    }
     expected = entry.sequence + 1;
   }
   (*report)["log_segments"] = log.size();
+  (*report)["warnings"] = warnings;
   return Ok();
 }
 
@@ -166,6 +185,18 @@ Status NotReplicated(const std::string& path) {
           path + " is not replicated: " + (trouble.empty() ? Hub::Get().WhyNot(path) : trouble)};
 }
 
+namespace {
+
+// Commits that a tap has seen and capture has not. The counts are SQLite's, which begin anew with each life of the
+// wal-index: when they cannot be compared, at least one.
+uint64_t Uncaptured(const ControlBlock* c) {
+  if (c->committed.load() == c->captured_commit.load()) return 0;
+  const auto waiting = static_cast<int32_t>(c->committed_changes.load() - c->captured_changes.load());
+  return waiting >= 0 && waiting < 100000000 ? static_cast<uint64_t>(waiting) : 1;
+}
+
+}  // namespace
+
 ordered_json StatusReport(const std::string& path) {
   Hub& hub = Hub::Get();
   ordered_json out;
@@ -192,15 +223,15 @@ ordered_json StatusReport(const std::string& path) {
                          : ReplicaState::kOff;
   const uint64_t captured = c->captured_txid.load(std::memory_order_acquire);
   const uint64_t acknowledged = c->acknowledged_txid.load();
-  // Commits that the tap counted and capture has not seen yet. A recovery starts SQLite's count anew: then none are
-  // told.
-  const auto waiting = static_cast<int32_t>(c->committed_changes.load() - c->captured_changes.load());
-  const uint64_t committed = captured + (waiting > 0 && waiting < 100000000 ? static_cast<uint64_t>(waiting) : 0);
+  const uint64_t committed = captured + Uncaptured(c);
   const int64_t now = SystemClock().WallMicros();
-  // The oldest commit that is captured and not acknowledged, else the oldest that is not captured, as far back as the
-  // ring of commit times reaches.
+  // The oldest commit that is captured and not acknowledged, else the oldest that is not captured: kept, or in the ring
+  // of commit times.
   int64_t since = c->unacknowledged_since.load();
-  if (since == 0 && committed > captured) {
+  const uint32_t oldest = c->oldest_changes.load(std::memory_order_acquire) - c->captured_changes.load();
+  if (since == 0 && oldest != 0 && oldest <= committed - captured) {
+    since = c->oldest_time.load();
+  } else if (since == 0 && committed > captured) {
     const uint32_t next = c->time_next.load(std::memory_order_acquire);
     const uint64_t uncaptured = std::min<uint64_t>({committed - captured, kCommitTimes, next});
     since = c->times[(next - static_cast<uint32_t>(uncaptured)) % kCommitTimes].time.load(std::memory_order_relaxed);
@@ -300,6 +331,7 @@ Result<ordered_json> VerifyReport(const std::string& path, const std::string& de
     report["objects"] = objects.objects;
     report["bytes"] = objects.bytes;
     for (const std::string& error : objects.errors) errors.push_back(error);
+    report["warnings"] = objects.warnings;
   }
   report["ok"] = errors.empty();
   report["errors"] = errors;

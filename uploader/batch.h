@@ -37,6 +37,7 @@ class Batch {
   WalPosition end;           // after the last commit
   uint32_t end_changes = 0;  // iChange there, when known
   bool end_changes_known = false;
+  bool whole = false;  // holds all that was committed when it was begun
   std::string memory;
   std::vector<std::pair<std::string, std::shared_ptr<UniqueFd>>> files;
   std::vector<std::string> journals;  // whose frames are all in here: removed once the segment is written

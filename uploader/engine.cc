@@ -6,6 +6,7 @@
 #include <random>
 #include <utility>
 
+#include "base/call_off.h"
 #include "base/fs.h"
 #include "base/futex.h"
 #include "uploader/engine_mailbox.h"
@@ -38,12 +39,15 @@ Engine::~Engine() = default;
 void Engine::Stop(int64_t flush_micros) {
   stop_ticket_.store(control_->sync_wanted.fetch_add(1, std::memory_order_seq_cst) + 1);
   stop_at_.store(clock_.SteadyMicros() + std::max<int64_t>(flush_micros, 1));
+  control_->leader_stopping.store(1, std::memory_order_seq_cst);
   WakeLeader(control_);
 }
 
 bool Engine::Run() {
+  const CallOff call_off([this] { return Stopping() && clock_.SteadyMicros() >= stop_at_.load(); });
   bool yielded = false;
   control_->leader_dedicated.store(place_.yields ? 0 : 1);
+  control_->leader_stopping.store(Stopping() ? 1 : 0);
   control_->leader_pid.store(::getpid());
   handover_seen_ = place_.handover;
   StoreText(&control_->url, store_->url());
@@ -146,6 +150,7 @@ Status Engine::Stream() {
     else
       REPLICA_TRY(source_->Relieve());
   }
+  if (state_.snapshot_txid != 0 && !looking_ && now >= look_at_ && !Stopping()) Look();
   Send();
   return Ok();
 }
@@ -183,6 +188,7 @@ void Engine::Sleep() {
   if (streaming) {
     if (!queue_.empty() && !log_in_flight_) until(retry_at_);
     if (snapshot_ && !snapshot_in_flight_) until(snapshot_retry_at_);
+    if (state_.snapshot_txid != 0 && !looking_ && !Stopping()) until(look_at_);
     if (resting) {
       until(attempt_at_);
     } else if (queue_.empty() && !log_in_flight_ && (needs_resync_ || backlog != 0)) {
@@ -212,6 +218,7 @@ void Engine::Sleep() {
 }
 
 void Engine::SetError(const Status& status) {
+  if (status.code() == Code::kInterrupted) return;  // it stops
   if (error_.code() == status.code() && error_.message() == status.message()) return;
   if (error_.ok()) control_->error_since.store(clock_.WallMicros());
   error_ = status;

@@ -7,6 +7,7 @@
 #ifndef LIBREPLICA_UPLOADER_ENGINE_H_
 #define LIBREPLICA_UPLOADER_ENGINE_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -44,14 +45,16 @@ struct EngineOptions {
 class Engine {
  public:
   struct Place {
-    std::string database;      // path of the database file
-    std::string folder;        // its replica folder
-    FileStamp opened;          // the database file when this process first opened it; all zero: no more
-    uint64_t opened_life = 0;  // Database::Life then
-    ClosedAt opened_closed;    // what was known then of the close that had left it
-    ClosedAt closed;           // how the file as this process found it was left by its last close
-    uint32_t handover = 0;     // ControlBlock::handover when the leadership came
-    bool yields = false;       // to a dedicated uploader that raises ControlBlock::handover
+    std::string database;                 // path of the database file
+    std::string folder;                   // its replica folder
+    FileStamp opened;                     // the database file when this process first opened it; all zero: no more
+    uint64_t opened_life = 0;             // Database::Life then
+    ClosedAt opened_closed;               // what was known then of the close that had left it
+    std::array<uint8_t, 8> opened_wal{};  // salts of the WAL that was there just before; zero: none, or an empty one
+    ClosedAt closed;                      // how the file as this process found it was left by its last close
+    std::array<uint8_t, 8> closed_wal{};  // as opened_wal, looked at before `closed`
+    uint32_t handover = 0;                // ControlBlock::handover when the leadership came
+    bool yields = false;                  // to a dedicated uploader that raises ControlBlock::handover
     std::function<void(const std::string&)> tell;  // of an error that needs a person, once; may be empty
   };
 
@@ -121,6 +124,9 @@ class Engine {
   void LogDone(const Status& status);
   void SnapshotDone(const Status& status);
   Status LookAtRival(bool* ours, bool* own_writer);
+  void Look();
+  void LookDone(const Status& status);
+  void PlanLook(int64_t micros);
   void Acknowledge();
   void Backoff(const Status& status, int* attempts, int64_t* retry_at);
 
@@ -170,6 +176,9 @@ class Engine {
   int64_t log_put_at_ = 0;       // steady µs: when the PUT under way began
   int64_t snapshot_put_at_ = 0;  // the same of a snapshot's
   int64_t snapshot_begun_ = 0;   // steady µs: when the snapshot was begun
+  int64_t look_at_ = 0;          // steady µs: when to see next whether the replica is still there
+  bool looking_ = false;
+  bool look_failed_ = false;
   uint32_t handover_seen_ = 0;
   int64_t yield_by_ = 0;  // steady µs; 0: nobody asked
   int64_t attempt_at_ = 0;

@@ -11,6 +11,8 @@ namespace replica {
 namespace {
 
 constexpr uint64_t kLeastSpool = 256ULL << 20;  // bytes
+constexpr int64_t kFirstLook = 1000000;         // µs after the attach, at least
+constexpr int64_t kLookedJustNow = 60000000;    // µs
 
 }  // namespace
 
@@ -24,6 +26,9 @@ Status Engine::Attach() {
   builder_.reset();
   needs_resync_ = false;
   fenced_ = false;
+  looking_ = false;
+  // A look is not worth its cost to a process that has the database open for a moment, or after another's.
+  PlanLook(clock_.WallMicros() - control_->looked_at.load() < kLookedJustNow ? kLookedJustNow : kFirstLook);
   bool table_valid = false;
   REPLICA_ASSIGN(auto loaded, state_file_.Load(&table_, &table_valid));
   const bool known = loaded.has_value() && loaded->url == store_->url();
@@ -64,7 +69,18 @@ Status Engine::AttachLocal() {
   const bool unchanged = closed || opened;
   if (unchanged) {
     // Kept for a leader that follows before anything was captured.
-    state_.anchor = closed ? source_->FirstAnchor() : WalAnchor{place_.opened_life, 0, 0};
+    const auto& wal = closed ? place_.closed_wal : place_.opened_wal;
+    if (source_->NothingCommitted()) {
+      state_.anchor = source_->FirstAnchor();
+    } else if (wal == decltype(wal){}) {
+      state_.anchor = closed ? source_->FirstAnchor() : WalAnchor{place_.opened_life, 0, 0};
+    } else if (wal != state_.wal.salts) {
+      // It was there before the wal-index: SQLite's count tells nothing of its commits. But the file is as it was left,
+      // so this WAL is the first since.
+      state_.wal = {};
+      state_.wal.salts = wal;
+      state_.anchor = {};
+    }
     if (closed) state_.stamp = place_.closed.stamp;
     (void)Save({});
   }
@@ -88,8 +104,7 @@ Status Engine::AttachLocal() {
 }
 
 bool Engine::IsPosition(const ClosedAt& closed) const {
-  if (closed.gate != 0 && closed.gate == (uint64_t{LoadBig32(state_.wal.salts.data())} << 32 | state_.wal.frame))
-    return true;
+  if (closed.gate != 0 && closed.gate == state_.wal.Packed()) return true;
   return closed.anchor.life != 0 && closed.anchor == state_.anchor;
 }
 
@@ -332,6 +347,7 @@ Status Engine::NewGeneration(bool rightful) {
   fresh.acknowledged_txid = 0;
   fresh.url = store_->url();
   const uint64_t ticket = control_->sync_wanted.load(std::memory_order_seq_cst);
+  const uint64_t committed = control_->committed.load(std::memory_order_seq_cst);
   REPLICA_TRY(WithView([&]() -> Status {
     REPLICA_ASSIGN(PageTable table, ScanView(source_));
     REPLICA_ASSIGN(auto names, ListFiles(place_.folder + "/spool"));
@@ -347,6 +363,7 @@ Status Engine::NewGeneration(bool rightful) {
     table_ = std::move(table);
     source_->SetPosition(state_.wal, state_.anchor);
     control_->captured_changes.store(source_->view_changes());
+    control_->captured_commit.store(committed);
     REPLICA_TRY(source_->ResetJournal(true));
     Activate();
     return Ok();

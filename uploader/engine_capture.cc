@@ -17,9 +17,10 @@ constexpr int kMostRounds = 8;
 }  // namespace
 
 Status Engine::Capture(const WalPosition* until, const std::function<Status()>& between) {
-  // Read before the frames: commits that a request follows are in the WAL by now.
+  // Read before the frames: commits that a request follows are in the WAL by now, though perhaps not in a view.
   const uint64_t ticket = control_->sync_wanted.load(std::memory_order_seq_cst);
   const uint32_t changes = control_->committed_changes.load();
+  const uint64_t committed = control_->committed.load(std::memory_order_seq_cst);
   auto batch = source_->Collect(options_.encode.fold_above, until);
   if (!batch.ok()) {
     if (batch.status().code() != Code::kConflict) return batch.status();
@@ -29,8 +30,11 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
   if (batch->empty()) {
     // A journal of frames that were captured meanwhile has done its duty.
     if (!batch->journals.empty()) source_->Release(*batch);
-    captured_ticket_ = ticket;
-    control_->captured_changes.store(changes);
+    if (batch->whole) {
+      captured_ticket_ = ticket;
+      control_->captured_changes.store(changes);
+      control_->captured_commit.store(committed);
+    }
     Acknowledge();
     return between ? between() : Ok();
   }
@@ -72,9 +76,15 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
   }
   table_.Commit();
   source_->Release(*batch);
-  captured_ticket_ = ticket;
+  if (batch->whole) captured_ticket_ = ticket;
   control_->bytes_raw.fetch_add(batch->raw_bytes());
   if (batch->end_changes_known) control_->captured_changes.store(batch->end_changes);
+  const uint64_t end = batch->end.Packed();
+  if (control_->committed.load() == end) {
+    control_->captured_commit.store(end);
+  } else if (batch->whole) {
+    control_->captured_commit.store(committed);
+  }
   control_->spool_bytes.fetch_add(encoded.size);
   Pending pending;
   pending.first_commit = batch->commits.front().time;
@@ -98,6 +108,7 @@ Status Engine::Resync() {
   header.sequence = state_.sequence + 1;
   header.min_txid = state_.txid + 1;
   const uint64_t ticket = control_->sync_wanted.load(std::memory_order_seq_cst);
+  const uint64_t committed = control_->committed.load(std::memory_order_seq_cst);
   EncodedSegment encoded;
   Status reset;
   Status status = WithView([&]() -> Status {
@@ -128,6 +139,7 @@ Status Engine::Resync() {
     table_.Commit();
     source_->SetPosition(state_.wal, state_.anchor);
     control_->captured_changes.store(source_->view_changes());
+    control_->captured_commit.store(committed);
     // The segment is part of the history by now: a journal that cannot be reset costs another comparison, not a hole.
     reset = source_->ResetJournal(true);
     if (reset.ok()) Activate();

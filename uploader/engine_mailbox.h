@@ -1,4 +1,5 @@
-// Where PUTs report, on the store's thread. Outlives the engine for those that end after it. Thread-safe.
+// Where PUTs, and looks at the replica, report, on the store's thread. Outlives the engine for those that end after it.
+// Thread-safe.
 #ifndef LIBREPLICA_UPLOADER_ENGINE_MAILBOX_H_
 #define LIBREPLICA_UPLOADER_ENGINE_MAILBOX_H_
 
@@ -15,7 +16,7 @@ namespace replica {
 struct Engine::Mailbox {
   struct Mail {
     uint64_t attach;  // which attach of the engine it belongs to
-    bool snapshot;
+    enum Kind { kLog, kSnapshot, kLook } kind;
     Status status;
   };
 
@@ -24,10 +25,10 @@ struct Engine::Mailbox {
   Mutex mutex;
   std::vector<Mail> mail GUARDED_BY(mutex);
 
-  void Put(uint64_t attach, bool snapshot, Status status) EXCLUDES(mutex) {
+  void Put(uint64_t attach, Mail::Kind kind, Status status) EXCLUDES(mutex) {
     {
       MutexLock lock(mutex);
-      mail.push_back({attach, snapshot, std::move(status)});
+      mail.push_back({attach, kind, std::move(status)});
     }
     WakeLeader(control);
   }

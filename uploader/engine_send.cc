@@ -1,8 +1,10 @@
 // Sending: one log segment at a time, snapshots beside it; what the store's answers mean.
 #include <algorithm>
 #include <random>
+#include <utility>
 
 #include "base/fs.h"
+#include "base/worker.h"
 #include "uploader/engine.h"
 #include "uploader/engine_mailbox.h"
 
@@ -11,6 +13,8 @@ namespace {
 
 constexpr int64_t kFirstBackoff = 100000;      // µs
 constexpr int64_t kLongestBackoff = 30000000;  // µs
+constexpr int64_t kLookInterval = 900000000;   // µs, at least, between looks whether the replica is still there
+constexpr int64_t kLookAgain = 60000000;       // µs, the same after one that had no answer
 constexpr int64_t kPersonBackoff = 5000000;    // µs, at least, for an error that only a person can mend
 
 }  // namespace
@@ -23,29 +27,37 @@ void Engine::Send() {
     log_put_at_ = now;
     next_turn_ = now + options_.sync_interval;
     control_->puts.fetch_add(1);
-    store_->PutAsync(
-        LogKey(state_.generation, e.segment.header.sequence), ObjectBody::FromFile(e.path, e.size, e.sha256),
-        options_.fencing,
-        [mailbox = mailbox_, attach = attach_](Status status) { mailbox->Put(attach, false, std::move(status)); });
+    store_->PutAsync(LogKey(state_.generation, e.segment.header.sequence),
+                     ObjectBody::FromFile(e.path, e.size, e.sha256), options_.fencing,
+                     [mailbox = mailbox_, attach = attach_](Status status) {
+                       mailbox->Put(attach, Mailbox::Mail::kLog, std::move(status));
+                     });
   }
   if (snapshot_ && !snapshot_in_flight_ && now >= snapshot_retry_at_) {
     snapshot_in_flight_ = true;
     snapshot_put_at_ = now;
     control_->puts.fetch_add(1);
-    store_->PutAsync(
-        SnapshotKey(state_.generation, snapshot_->segment.trailer.max_txid),
-        ObjectBody::FromFile(snapshot_->path, snapshot_->size, snapshot_->sha256), false,
-        [mailbox = mailbox_, attach = attach_](Status status) { mailbox->Put(attach, true, std::move(status)); });
+    store_->PutAsync(SnapshotKey(state_.generation, snapshot_->segment.trailer.max_txid),
+                     ObjectBody::FromFile(snapshot_->path, snapshot_->size, snapshot_->sha256), false,
+                     [mailbox = mailbox_, attach = attach_](Status status) {
+                       mailbox->Put(attach, Mailbox::Mail::kSnapshot, std::move(status));
+                     });
   }
 }
 
 void Engine::TakeMail() {
   for (Mailbox::Mail& mail : mailbox_->Take()) {
     if (mail.attach != attach_) continue;  // of what was given up since
-    if (mail.snapshot) {
-      SnapshotDone(mail.status);
-    } else {
-      LogDone(mail.status);
+    switch (mail.kind) {
+      case Mailbox::Mail::kLog:
+        LogDone(mail.status);
+        break;
+      case Mailbox::Mail::kSnapshot:
+        SnapshotDone(mail.status);
+        break;
+      case Mailbox::Mail::kLook:
+        LookDone(mail.status);
+        break;
     }
   }
 }
@@ -145,6 +157,47 @@ void Engine::SnapshotDone(const Status& result) {
   control_->snapshot_done.store(snapshot_ticket_);
   ClearError();
   Acknowledge();
+}
+
+// Whether the replica is still there: a store that was emptied, replaced or not mounted takes segments as if nothing
+// had happened. On a thread of its own, since the answer may take its time.
+void Engine::Look() {
+  looking_ = true;
+  const std::string snapshot = SnapshotKey(state_.generation, state_.snapshot_txid);
+  const std::string log =
+      state_.acknowledged_sequence == 0 ? "" : LogKey(state_.generation, state_.acknowledged_sequence);
+  StartThread("replica-look", [store = store_, mailbox = mailbox_, attach = attach_, snapshot, log] {
+    Status status = store->Size(snapshot).status();
+    if (status.ok() && !log.empty()) status = store->Size(log).status();
+    mailbox->Put(attach, Mailbox::Mail::kLook, std::move(status));
+  }).detach();
+}
+
+void Engine::LookDone(const Status& status) {
+  looking_ = false;
+  PlanLook(kLookInterval);
+  if (status.ok()) {
+    control_->looked_at.store(clock_.WallMicros());
+    if (std::exchange(look_failed_, false)) ClearError();
+  } else if (status.code() == Code::kNotFound) {
+    events_.Add("replica", "it is not what was stored: " + status.message() +
+                               ". A snapshot is made, so that what follows is restorable; what is missing is lost");
+    state_.snapshot_txid = 0;
+    (void)Save({});
+    // In a store that holds nothing of this database the place is not taken yet.
+    store_->PutAsync(kClaimKey, ObjectBody::FromBytes(ClaimText()), true, [](const Status&) {});
+    SetState();
+  } else {
+    look_failed_ = true;
+    SetError(status);
+    PlanLook(kLookAgain);
+  }
+}
+
+void Engine::PlanLook(int64_t micros) {
+  // Not all databases at the same moment.
+  thread_local std::mt19937_64 random(std::random_device{}());
+  look_at_ = clock_.SteadyMicros() + micros + std::uniform_int_distribution<int64_t>(0, micros)(random);
 }
 
 // Publishes what is restorable now. Without a snapshot nothing is, however much of the log is there.

@@ -21,14 +21,15 @@ void EventLog::Add(const std::string& kind, const std::string& message) const {
   const nlohmann::ordered_json event = {
       {"time", FormatTime(clock_.WallMicros())}, {"kind", kind}, {"message", message}};
   const std::string line = event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  auto fd = OpenFile(path, O_WRONLY | O_CREAT | O_APPEND);
+  auto fd = OpenOwnFile(path, O_WRONLY | O_CREAT | O_APPEND);
   if (fd.ok() && ::write(fd->get(), line.data(), line.size()) < 0) return;
 }
 
 std::vector<Event> EventLog::Read(const std::string& folder) {
   std::vector<Event> events;
   for (const char* name : {"/events.1", "/events"}) {
-    auto text = ReadFile(folder + name, 4 * kLimit);
+    auto fd = OpenOwnFile(folder + name, O_RDONLY);
+    auto text = fd.ok() ? ReadWhole(fd->get(), 4 * kLimit, folder + name) : fd.status();
     if (!text.ok()) continue;
     std::istringstream lines(*text);
     for (std::string line; std::getline(lines, line);) {

@@ -26,7 +26,7 @@ bool IsTemporary(const std::string& name) {
 
 Status WriteBody(int fd, const ObjectBody& body, const std::string& path) {
   if (body.path.empty()) return WriteAt(fd, body.bytes.data(), body.bytes.size(), 0, path);
-  REPLICA_ASSIGN(UniqueFd in, OpenFile(body.path, O_RDONLY));
+  REPLICA_ASSIGN(UniqueFd in, OpenOwnFile(body.path, O_RDONLY));
   std::string piece(1 << 20, '\0');
   for (uint64_t at = 0; at < body.size;) {
     size_t want = static_cast<size_t>(std::min<uint64_t>(piece.size(), body.size - at));

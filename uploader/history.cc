@@ -4,6 +4,7 @@
 #include <future>
 #include <utility>
 
+#include "base/call_off.h"
 #include "uploader/replica.h"
 
 namespace replica {
@@ -87,7 +88,8 @@ Status HistoryReader::Fetch(std::vector<HistoryEntry>* entries) {
   }
   std::vector<std::future<Status>> work;
   for (size_t w = 0; w < std::min(kParallel, unknown.size()); w++)
-    work.push_back(std::async(std::launch::async, [this, &unknown, w]() -> Status {
+    work.push_back(std::async(std::launch::async, [this, &unknown, w, question = CallOff::Current()]() -> Status {
+      const CallOff call_off(question);
       for (size_t i = w; i < unknown.size(); i += kParallel) REPLICA_TRY(ReadEntry(store_, unknown[i]));
       return Ok();
     }));

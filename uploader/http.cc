@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
 
+#include "base/call_off.h"
 #include "base/fs.h"
 #include "base/worker.h"
 
@@ -148,7 +150,8 @@ Result<HttpResponse> HttpClient::Perform(HttpRequest request) {
     waiting->changed.notify_all();
   });
   std::unique_lock<std::mutex> lock(waiting->mutex);
-  waiting->changed.wait(lock, [&] { return waiting->done; });
+  while (!waiting->changed.wait_for(lock, std::chrono::microseconds(kCallOffLook), [&] { return waiting->done; }))
+    if (CallOff::Asked()) return Status(Code::kInterrupted, "called off while waiting for the store");
   return std::move(waiting->result);
 }
 
@@ -190,7 +193,7 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
   Transfer* t = transfer.get();
   const HttpRequest& r = t->request;
   if (!r.body.path.empty()) {
-    auto file = OpenFile(r.body.path, O_RDONLY);
+    auto file = OpenOwnFile(r.body.path, O_RDONLY);
     if (!file.ok()) {
       t->done(file.status());
       return;

@@ -53,7 +53,7 @@ class HttpClient {
   // `done` is called once, on the network thread: it must not block. Any HTTP status is a response; an error is a
   // transfer that did not come to one (kUnavailable; kPermission for a certificate that does not verify).
   void Start(HttpRequest request, Done done) EXCLUDES(mutex_);
-  // Waits for Start. Not to be called on the network thread.
+  // Waits for Start, or until it is called off (base/call_off.h): kInterrupted. Not to be called on the network thread.
   Result<HttpResponse> Perform(HttpRequest request);
 
  private:

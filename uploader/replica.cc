@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/call_off.h"
+
 namespace replica {
 namespace {
 
@@ -73,7 +75,10 @@ void StoreBytes::FetchAhead(uint64_t at) {
   if (PieceSize(at) == 0) return;
   next_at_ = at;
   next_ = std::async(std::launch::async,
-                     [store = store_, key = key_, at, n = PieceSize(at)] { return store->Get(key, at, n); });
+                     [store = store_, key = key_, at, n = PieceSize(at), question = CallOff::Current()] {
+                       const CallOff call_off(question);
+                       return store->Get(key, at, n);
+                     });
 }
 
 void StoreBytes::Prefetch() {

@@ -32,6 +32,8 @@ struct WalPosition {
   uint32_t checksum[2] = {0, 0};
 
   bool SameWal(const WalPosition& other) const { return salts == other.salts; }
+  // In one word, as PackPosition (vfs/wal_format.h) has it.
+  uint64_t Packed() const { return uint64_t{LoadBig32(salts.data())} << 32 | frame; }
 };
 
 struct CommitEntry {

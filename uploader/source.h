@@ -23,6 +23,8 @@ class Source {
   virtual void SetPosition(const WalPosition& position, const WalAnchor& anchor) = 0;
   // The anchor of a database that was closed at the position and not written to before it was opened as it is now.
   virtual WalAnchor FirstAnchor() const = 0;
+  // True when nothing was committed in this life of the wal-index, and the WAL held nothing when it began.
+  virtual bool NothingCommitted() const = 0;
   // True when every commit after the position can still be read, in order: the position lies in the live WAL (its frame
   // carries the position's checksum), or the journal goes on from it.
   virtual Result<bool> Reachable() = 0;

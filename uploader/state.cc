@@ -120,10 +120,17 @@ FileStamp StampOf(const std::string& path) {
   return stamp;
 }
 
+int64_t TimeUnit(const FileStamp& stamp) {
+  int64_t unit = 1;
+  for (int64_t coarser : {100, 1000, 1000000, 10000000, 1000000000})
+    if (stamp.modified % coarser == 0 && stamp.changed % coarser == 0) unit = coarser;
+  return unit;
+}
+
 StateFile::StateFile(std::string folder)
     : folder_(std::move(folder)), path_(folder_ + "/state"), redo_path_(folder_ + "/state-redo") {}
 
-Result<std::optional<EngineState>> StateFile::Load(PageTable* table, bool* table_valid) const {
+Result<std::optional<EngineState>> StateFile::Load(PageTable* table, bool* table_valid) {
   *table_valid = false;
   auto bytes = ReadFile(path_, kMaxStateSize);
   if (!bytes.ok()) {
@@ -137,11 +144,13 @@ Result<std::optional<EngineState>> StateFile::Load(PageTable* table, bool* table
 
   auto redo = ReadFile(redo_path_, kMaxStateSize);
   EngineState newer;
+  bool merged = false;
   if (redo.ok() && redo->size() >= kHeaderSize + 8 && DecodeState(*redo, &newer) &&
       newer.revision == state.revision + 1) {
     const std::string_view body(redo->data() + kHeaderSize, redo->size() - kHeaderSize - 8);
     if (Hash64(body) == LoadLittle<uint64_t>(body.data() + body.size())) {
       state = newer;
+      merged = true;
       hashes.resize(state.pages, 0);
       ByteReader in(body);
       while (in.remaining() >= 12) {
@@ -157,13 +166,15 @@ Result<std::optional<EngineState>> StateFile::Load(PageTable* table, bool* table
     *table_valid = state.partial || table->checksum() == state.checksum;
   }
   if (!*table_valid) *table = PageTable(state.page_size);
+  // The next redo takes this one's place, whose hashes a crash kept from the file.
+  if (merged && *table_valid) REPLICA_TRY(SaveAll(&state, *table));
   return std::optional<EngineState>(state);
 }
 
 std::optional<EngineState> StateFile::LoadHeader() const {
   std::optional<EngineState> state;
   for (const std::string& path : {path_, redo_path_}) {
-    auto fd = OpenFile(path, O_RDONLY);
+    auto fd = OpenOwnFile(path, O_RDONLY);
     std::string bytes(kHeaderSize, '\0');
     auto n = fd.ok() ? ReadAt(fd->get(), bytes.data(), bytes.size(), 0, path) : fd.status();
     EngineState found;
@@ -186,7 +197,7 @@ Status StateFile::Save(EngineState* state, const PageTable& table, const std::ve
   AppendLittle<uint64_t>(redo, Hash64(body));
   REPLICA_TRY(ReplaceFile(redo_path_, redo, false));
 
-  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path_, O_RDWR | O_CREAT));
+  REPLICA_ASSIGN(UniqueFd fd, OpenOwnFile(path_, O_RDWR | O_CREAT));
   const auto* hashes = table.hashes().data();
   for (size_t i = 0; i < changed.size();) {
     size_t last = i;

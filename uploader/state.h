@@ -78,13 +78,17 @@ struct EngineState {
   std::string url;         // without secrets
 };
 
+// The unit, in nanoseconds, that the file system keeps times in, as far as one stamp tells.
+int64_t TimeUnit(const FileStamp& stamp);
+
 class StateFile {
  public:
   explicit StateFile(std::string folder);
 
   // What is there; nothing when there is no state or it does not check. `table` gets the page hashes; it is empty, and
-  // *table_valid false, when they do not add up to the checksum.
-  Result<std::optional<EngineState>> Load(PageTable* table, bool* table_valid) const;
+  // *table_valid false, when they do not add up to the checksum. For the leader alone: what a crash kept from being
+  // written back is written back.
+  Result<std::optional<EngineState>> Load(PageTable* table, bool* table_valid);
   // The state alone, without the page hashes.
   std::optional<EngineState> LoadHeader() const;
   // Saves the header and the hashes of `changed` pages; raises state->revision.

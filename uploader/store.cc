@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/bytes.h"
+#include "base/call_off.h"
 
 namespace replica {
 
@@ -48,7 +49,8 @@ Status Store::Put(const std::string& key, const ObjectBody& body, bool if_absent
       waiting->changed.notify_all();
     });
     std::unique_lock<std::mutex> lock(waiting->mutex);
-    waiting->changed.wait(lock, [&] { return waiting->done; });
+    while (!waiting->changed.wait_for(lock, std::chrono::microseconds(kCallOffLook), [&] { return waiting->done; }))
+      if (CallOff::Asked()) return {Code::kInterrupted, "called off while waiting for the store"};
     status = waiting->status;
     if (status.code() != Code::kUnavailable) break;
   }

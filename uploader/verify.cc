@@ -22,20 +22,28 @@ class ObjectsVerifier {
     for (const SnapshotObject& s : snapshots) planned_ += s.size;
     for (const LogObject& entry : log) planned_ += entry.size;
     if (snapshots.empty()) Add(store_->url() + ": generation " + HexEncode(generation_) + " has no snapshot");
+    uint64_t included = 0;  // the last log segment that a snapshot makes unnecessary
     for (const SnapshotObject& s : snapshots) {
       const std::string key = SnapshotKey(generation_, s.txid);
       REPLICA_ASSIGN(Checked checked, Check(key, s.size));
       if (!checked.ok) continue;
       if (!checked.segment.snapshot() || checked.segment.trailer.max_txid != s.txid)
         Add(ObjectUrl(*store_, key) + ": is not the snapshot that its name says");
+      else
+        included = std::max(included, checked.segment.header.sequence);
     }
     uint64_t expected = log.empty() ? 0 : log.front().sequence;
     bool follows = false;
     Segment previous;
     for (const LogObject& entry : log) {
       if (entry.sequence != expected) {
-        Add(ObjectUrl(*store_, LogKey(generation_, expected)) + ": missing: the log has a hole before segment " +
-            std::to_string(entry.sequence));
+        std::string hole = ObjectUrl(*store_, LogKey(generation_, expected)) +
+                           ": missing: the log has a hole before segment " + std::to_string(entry.sequence);
+        if (entry.sequence - 1 > included) {
+          Add(std::move(hole));
+        } else if (report_.warnings.size() < ObjectsReport::kMostErrors) {
+          report_.warnings.push_back(std::move(hole));
+        }
         follows = false;
       }
       expected = entry.sequence + 1;

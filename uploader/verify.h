@@ -17,7 +17,8 @@ namespace replica {
 struct ObjectsReport {
   uint64_t objects = 0;
   uint64_t bytes = 0;
-  std::vector<std::string> errors;  // one per damaged, foreign or missing object; at most kMostErrors
+  std::vector<std::string> errors;    // one per damaged, foreign or missing object; at most kMostErrors
+  std::vector<std::string> warnings;  // what is missing and needed for states before the newest snapshot only
   static constexpr size_t kMostErrors = 100;
 };
 

@@ -39,14 +39,20 @@ uint64_t HashOf(const FileStamp& stamp) {
 // File times move in ticks (of a few milliseconds; since Linux 6.13 finer ones come between them): who writes to the
 // file in the tick of its stamp would leave it with the same one. Nobody can as long as the file is locked: the last
 // close waits until the tick is over.
-void AwaitTick(const FileStamp& stamp) {
+// False when that is not known: on file systems that keep times in hundredths of seconds or whole ones (ext4 with small
+// inodes, exFAT) it would take too long.
+bool AwaitTick(const FileStamp& stamp) {
+  const int64_t unit = TimeUnit(stamp);
+  if (unit > 1000000) return false;
   for (int i = 0; i < kMostTickLooks; i++) {
     timespec now{};
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    if (int64_t{now.tv_sec} * 1000000000 + now.tv_nsec != std::max(stamp.modified, stamp.changed)) return;
+    const int64_t nanos = int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
+    if (nanos - nanos % unit > std::max(stamp.modified, stamp.changed)) return true;
     timespec pause{0, 500000};
     nanosleep(&pause, nullptr);
   }
+  return false;
 }
 
 }  // namespace
@@ -62,6 +68,16 @@ uint64_t Database::Life() const {
                              static_cast<uint64_t>(st.stx_btime.tv_sec),
                              st.stx_btime.tv_nsec};
   return Hash64(parts, sizeof parts, 0);
+}
+
+WalSalts Database::WalOnDisk() const {
+  // The -wal carries no locks: it may be opened and closed.
+  auto fd = OpenFile(wal_path(), O_RDONLY);
+  uint8_t bytes[kWalHeaderSize] = {};
+  auto n = fd.ok() ? ReadAt(fd->get(), bytes, sizeof bytes, 0, wal_path()) : fd.status();
+  WalSalts salts{};
+  if (n.ok() && *n == sizeof bytes) std::memcpy(salts.data(), bytes + 16, salts.size());
+  return salts;
 }
 
 std::string EncodeChunk(const JournalChunk& c) {
@@ -117,7 +133,7 @@ Result<std::shared_ptr<Database>> Database::Find(const std::string& path) {
 }
 
 Result<std::shared_ptr<Database>> Database::Open(const std::string& path, std::unique_ptr<ControlMapping> mapping) {
-  REPLICA_ASSIGN(UniqueFd fd, OpenFile(LockPath(FolderOf(path)), O_RDWR | O_CREAT));
+  REPLICA_ASSIGN(UniqueFd fd, OpenOwnFile(LockPath(FolderOf(path)), O_RDWR | O_CREAT));
   return std::shared_ptr<Database>(new Database(path, std::move(mapping), std::move(fd)));
 }
 
@@ -222,7 +238,7 @@ void Database::NoteClosed(const ClosedAt& at) noexcept {
   if (at.gate == 0 && at.anchor.life == 0) return;
   const FileStamp left = StampOf(path_);
   const uint64_t stamp = HashOf(left);
-  AwaitTick(left);
+  if (!AwaitTick(left)) return;
   // Opened and closed again with nothing committed: the file is still as the close before left it.
   const bool nothing = at.gate == 0 && at.anchor.changes == 0 && stamp == before;
   if (!nothing) c->closed_gate.store(at.gate, std::memory_order_seq_cst);
@@ -255,6 +271,20 @@ void Database::AddUser() {
 void Database::RemoveUser() {
   MutexLock lock(gate_);
   if (--users_ == 0) Unlock(gate_fd_.get(), LockByte::kUsers);
+}
+
+void Database::KeepOldest(uint32_t slot, uint32_t changes) noexcept {
+  ControlBlock* c = control_;
+  const uint32_t captured = c->captured_changes.load(std::memory_order_relaxed);
+  const auto waiting = static_cast<int32_t>(changes - captured);
+  if (waiting <= 0) return;
+  const auto kept = static_cast<int32_t>(c->oldest_changes.load(std::memory_order_relaxed) - captured);
+  if (kept > 0 && kept <= waiting) return;
+  // Called twice a round, so it is still in the ring unless capture went on in between: then the oldest that is.
+  const uint32_t back = std::min<uint32_t>({static_cast<uint32_t>(waiting) - 1, kCommitTimes - 1, slot});
+  c->oldest_time.store(c->times[(slot - back) % kCommitTimes].time.load(std::memory_order_relaxed),
+                       std::memory_order_relaxed);
+  c->oldest_changes.store(changes - back, std::memory_order_release);
 }
 
 void Database::BeginWal(uint64_t position, uint32_t changes) noexcept {
@@ -312,7 +342,7 @@ Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader
   const std::string wal = wal_path();
   // Opening and closing the -wal is harmless: it carries no locks.
   REPLICA_ASSIGN(UniqueFd from, OpenFile(wal, O_RDONLY));
-  REPLICA_ASSIGN(UniqueFd to, OpenFile(path, O_RDWR | O_CREAT));
+  REPLICA_ASSIGN(UniqueFd to, OpenOwnFile(path, O_RDWR | O_CREAT));
   JournalChunk chunk;
   chunk.salts = header.wal_salts();
   chunk.page_size = page_size;
@@ -454,7 +484,9 @@ Status Database::ResetJournal(uint64_t durable, bool drop) {
 }
 
 bool Database::Stale() const {
-  return InodeOf(folder_ + "/control") != control_inode_;
+  struct stat st {};
+  return ::stat((folder_ + "/control").c_str(), &st) != 0 || st.st_ino != control_inode_ ||
+         st.st_size != static_cast<off_t>(sizeof(ControlBlock));
 }
 
 void Database::ForgetAfterFork() {

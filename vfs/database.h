@@ -74,6 +74,7 @@ class Database {
     time.time.store(int64_t{now.tv_sec} * 1000000 + now.tv_nsec / 1000, std::memory_order_relaxed);
     time.position.store(position, std::memory_order_release);
     c->time_next.store(slot + 1, std::memory_order_relaxed);
+    if (slot % (kCommitTimes / 2) == 0) KeepOldest(slot, words[2]);
     c->committed_changes.store(words[2], std::memory_order_relaxed);
     // Dekker with the leader: it stores wake_at, then looks at `committed`; we store `committed`, then look at wake_at.
     // Sequential consistency means that one of the two sees the other, so no commit is slept through.
@@ -86,6 +87,9 @@ class Database {
   // Identifies one life of the wal-index: from its creation, or a time when nobody used it, to the next. SQLite's count
   // of commits (iChange) runs on within it. Changes only while no connection of this process is a user (AddUser).
   uint64_t Life() const;
+
+  // Salts of the WAL file as it lies there; zero when there is none or it is empty.
+  WalSalts WalOnDisk() const;
 
   // The last gate passed in the wal-index life `life`: where the WAL ended, and SQLite's count of commits there. 0 when
   // there was none, or when one is passing just now. Lock-free against PassGate.
@@ -153,6 +157,8 @@ class Database {
   static Result<std::shared_ptr<Database>> Open(const std::string& path, std::unique_ptr<ControlMapping> mapping);
 
   void Wake() noexcept;
+  // Keeps the time of the oldest commit that is not captured before the ring overwrites it.
+  void KeepOldest(uint32_t slot, uint32_t changes) noexcept;
   // The tap's first commit in a WAL.
   void BeginWal(uint64_t position, uint32_t changes) noexcept;
   Status LockGateFile() REQUIRES(gate_);

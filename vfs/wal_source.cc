@@ -60,9 +60,9 @@ WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& 
     return {true, anchor_.changes, begin.frame, begin.changes};
   // The file is as its last close left it, so the first WAL of this life comes next, where SQLite counts from 0; or the
   // live one, when a crash has begun another life of the wal-index since a tap saw it begin.
-  const bool closed =
-      anchor_ == FirstAnchor() || (closed_gate_ != 0 && closed_gate_ == PackPosition(at.salts, at.frame));
-  if (closed && begin.gate == 0 && (begin.life == life_ || (live && begin.frame != 0)))
+  const bool closed = (anchor_.life != 0 && anchor_ == FirstAnchor()) ||
+                      (closed_gate_ != 0 && closed_gate_ == PackPosition(at.salts, at.frame));
+  if (closed && begin.gate == 0 && ((life_ != 0 && begin.life == life_) || (live && begin.frame != 0)))
     return {true, 0, begin.frame, begin.changes};
   if (begin.gate != 0 && begin.gate == PackPosition(at.salts, at.frame))
     return {true, begin.gate_changes, begin.frame, begin.changes};
@@ -72,6 +72,11 @@ WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& 
   Succession by_guard;
   by_guard.proven = guard_ != nullptr && guard_->Follows(at, salts, &by_guard.start);
   return by_guard;
+}
+
+bool WalSource::NothingCommitted() const {
+  WalIndexHeader header;
+  return connection_->Index(&header) && header.max_frame == 0 && header.changes == 0;
 }
 
 Result<bool> WalSource::Reachable() {
@@ -352,6 +357,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   // Nothing was read to its end, perhaps because the WAL was restarted meanwhile: what comes next is proved anew.
   if (b.end.SameWal(position_) && b.end.frame == position_.frame) anchor_ = anchor;
   position_ = b.end;
+  b.whole = status.ok() && until == nullptr && reached_end_;
   // Commits that do not add up with SQLite's count must not be told: some before them are missing.
   if (lost_) return status;
   // What was read before the trouble is good; the trouble will be met again from the new position, for which the

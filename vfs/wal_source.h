@@ -31,6 +31,7 @@ class WalSource : public Source {
   void SetPosition(const WalPosition& position, const WalAnchor& anchor) override;
   // SQLite counts from 0 in each life of the wal-index, and no WAL has ended yet.
   WalAnchor FirstAnchor() const override { return {life_, 0, 0}; }
+  bool NothingCommitted() const override;
   Result<bool> Reachable() override;
   uint64_t Backlog() override;
   Result<Batch> Collect(uint64_t memory_budget, const WalPosition* until) override;

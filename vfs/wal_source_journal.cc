@@ -10,7 +10,7 @@ namespace replica {
 
 Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) {
   *whole = false;
-  REPLICA_ASSIGN(UniqueFd opened, OpenFile(path, O_RDONLY));
+  REPLICA_ASSIGN(UniqueFd opened, OpenOwnFile(path, O_RDONLY));
   auto fd = std::make_shared<UniqueFd>(std::move(opened));
   REPLICA_ASSIGN(uint64_t size, FileSize(path));
   const auto file = static_cast<int32_t>(r->batch.files.size());

@@ -1,7 +1,9 @@
 """Processes without the extension: whatever they do between two looks of ours is noticed and healed by difference, never
 silently left out (Invariant NoSilentGap). Each case was once a silent divergence."""
+import fcntl
 import os
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -38,6 +40,34 @@ class ForeignWriter(harness.TestCase):
 
     HIDDEN = ("INSERT INTO u VALUES (1)", "INSERT INTO u VALUES (2)", "PRAGMA wal_checkpoint(TRUNCATE)",
               "INSERT INTO t VALUES (3)")
+
+    def test_Invariant_NoSilentGap_a_WAL_older_than_the_count(self):
+        """A foreign writer left commits in a WAL and died; SQLite's count begins at 0 behind such a WAL. Then a foreign writer
+        restarted it before our leader came: the next WAL's count fitted, and the commits before it were missing."""
+        self.make()
+        self.attach().close()
+        subprocess.run([sys.executable, "-c", FOREIGN + "\nimport os; os.kill(os.getpid(), 9)", self.path("app.db"),
+                        "INSERT INTO u VALUES (1)", "INSERT INTO u VALUES (2)", "INSERT INTO u VALUES (3)"])
+        # Somebody else has the leadership for a moment.
+        fd = os.open(self.path("app.db-replica/lock"), os.O_RDWR)
+        fcntl.fcntl(fd, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0))  # F_OFD_SETLK
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        one(db, "SELECT count(*) FROM u")
+        time.sleep(0.3)
+        self.plain("PRAGMA wal_checkpoint(PASSIVE)", "INSERT INTO t VALUES ('the next WAL')")
+        os.close(fd)
+        self.assert_equal(db)
+        self.assertEqual(one(db, "SELECT count(*) FROM u"), 3)
+
+    def test_the_WAL_of_a_killed_foreign_writer_goes_on_without_a_resync(self):
+        self.make()
+        self.attach().close()
+        subprocess.run([sys.executable, "-c", FOREIGN + "\nimport os; os.kill(os.getpid(), 9)", self.path("app.db"),
+                        "INSERT INTO u VALUES (1)", "INSERT INTO u VALUES (2)", "INSERT INTO u VALUES (3)"])
+        db = self.attach()
+        self.assert_equal(db)
+        self.assertEqual([m for k, m in db.execute("SELECT kind, message FROM replica_events") if k == "resync"], [])
 
     def test_restart_behind_a_fresh_attach(self):
         self.make()

@@ -146,12 +146,16 @@ sys.stdin.readline()
             silent.listen(50)
             code = """
 os.environ.update(REPLICA_URL="s3://b/p", REPLICA_ENDPOINT=endpoint, REPLICA_ACCESS_KEY_ID="k",
-                  REPLICA_SECRET_ACCESS_KEY="s", REPLICA_SHUTDOWN_TIMEOUT="1ms")
-db = connect(path)
+                  REPLICA_SECRET_ACCESS_KEY="s", REPLICA_SHUTDOWN_TIMEOUT="5s")
+import threading
+db = connect(path, check_same_thread=False)
 db.execute("PRAGMA journal_mode=WAL")
 db.execute("CREATE TABLE t(x)")
 time.sleep(0.5)  # the leader waits for the store, with its connection open
-db.close()
+closing = threading.Thread(target=db.close, daemon=True)
+closing.start()
+time.sleep(0.5)
+assert closing.is_alive(), "the close waits for the store"
 inherited = [os.readlink("/proc/self/fd/" + n) for n in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + n)]
 assert path in inherited, "the leader's connection is still open: %s" % inherited
 pid = os.fork()
@@ -245,6 +249,53 @@ sys.stdin.read()
         sync(db)
         self.assertEqual(one(db, "SELECT count(*) FROM t"), 4)
         self.assert_restores(self.url("replica/app.db"), "latest", image(db), 4096)
+
+    def test_regression_closes_in_quick_succession_flush_all_of_them(self):
+        """They had one bound together, which was never renewed as long as they came quickly enough."""
+        path = self.path("app.db")
+        code = """
+os.environ.update(REPLICA_SHUTDOWN_TIMEOUT="500ms")
+for i in range(40):
+    db = connect(path)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("CREATE TABLE IF NOT EXISTS t(x)")
+    db.execute("INSERT INTO t VALUES (1)")
+    db.close()
+    time.sleep(0.05)
+print("ready", flush=True)
+os._exit(0)
+"""
+        self.start(code, path=path)
+        harness.restore(self.url("replica/app.db"), self.path("r.db"))
+        self.assertEqual(one(connect(self.path("r.db"), False), "SELECT count(*) FROM t"), 40)
+
+    def test_regression_a_close_beside_a_working_leader_does_not_wait(self):
+        """Something is always unsent beside a leader that gathers; it sends what was committed, so nobody need wait for it."""
+        path = self.path("app.db")
+        leader = self.start("""
+os.environ.update(REPLICA_SYNC_INTERVAL="60s")
+db = connect(path)
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("CREATE TABLE t(x)")
+sync(db)
+print("ready", flush=True)
+for line in sys.stdin:
+    db.execute(line)
+    print("done", flush=True)
+os._exit(0)
+""", path=path)
+        self.command(leader, "INSERT INTO t VALUES (1)")
+        code = """
+took = []
+for i in range(5):
+    db = connect(path)
+    one(db, "SELECT count(*) FROM t")
+    begun = time.monotonic()
+    db.close()
+    took.append(time.monotonic() - begun)
+print("ready" if min(took) < 0.3 else took, flush=True)
+"""
+        self.start(code, path=path)
 
     def test_exit_without_close_flushes(self):
         path = self.path("app.db")

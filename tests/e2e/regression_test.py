@@ -29,6 +29,34 @@ class Regression(harness.TestCase):
             tables = sqlite3.connect(self.path("out%d.db" % i)).execute("SELECT name FROM sqlite_schema").fetchall()
             self.assertEqual(tables, [("t",)])
 
+    def test_Invariant_NoCommitLost_a_commit_during_a_verify_or_snapshot(self):
+        """A request that came while a view was open counted as met by the view, which did not hold its commit: with
+        sync=commit the COMMIT returned before the store had it."""
+        db = connect(self.path("app.db"))
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE t(x)")
+        one(db, "SELECT replica_attach(?, '{\"sync\": \"commit\", \"sync_interval_ms\": 0}')", self.url())
+        first = sync(db)
+        stop = threading.Event()
+
+        def look():
+            other = connect(self.path("app.db"))
+            while not stop.is_set():
+                one(other, "SELECT replica_verify('main', 'full')")
+                one(other, "SELECT replica_snapshot()")
+            other.close()
+        looking = threading.Thread(target=look)
+        looking.start()
+        early = []
+        for i in range(1, 501):
+            db.execute("INSERT INTO t VALUES (?)", ("x" * 300,))
+            txid = status(db)["txid"]
+            if txid["acknowledged"] < first + i:
+                early.append((i, txid))
+        stop.set()
+        looking.join()
+        self.assertEqual(early, [])
+
     def test_interrupt_that_exits_inside_a_wait(self):
         """The shell calls exit() from its third SIGINT, in the thread that waits in replica_sync."""
         if os.environ.get("REPLICA_TEST_SANITIZED") == "thread":

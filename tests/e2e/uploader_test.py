@@ -129,6 +129,27 @@ class UploaderTest(harness.TestCase):
         log = self.replica_json("history", self.url() + "/a.db")["segments"]
         self.assertTrue(all(s["restorable"] == "all" for s in log if s["kind"] == "log"), "no commit was folded away")
 
+    def test_regression_counts_of_two_lives_are_not_compared(self):
+        """SQLite counts anew when nobody had the database open: status told of commits that wait, and of lag that grew."""
+        application = Application(self, self.path("a.db"), self.environment())
+        application.commit(50)
+        txid = application.sync()
+        application.close()
+        uploader = self.replicate()
+        self.wait_for(lambda: "streaming" in uploader.stderr.readline())
+        with sqlite3.connect(self.path("a.db"), isolation_level=None) as plain:
+            for _ in range(5):
+                plain.execute("INSERT INTO t VALUES (1)")
+        plain.close()
+
+        def told():
+            out = self.replica("--json", "status", self.path("a.db"), environment=self.environment(), code=None)
+            return json.loads(out)["databases"][0]
+        self.wait_for(lambda: told().get("state") == "streaming" and told()["txid"]["acknowledged"] == txid + 5)
+        report = told()
+        self.assertEqual(report["txid"]["committed"], report["txid"]["acknowledged"], report)
+        self.assertEqual(report["lag"]["seconds"], 0, report)
+
     def test_replicate_stops_gracefully(self):
         application = Application(self, self.path("a.db"), self.environment())
         uploader = self.replicate()

@@ -75,6 +75,30 @@ TEST_F(StateTest, RedoCompletesATornSave) {
   ExpectLoaded();
 }
 
+// The next save replaced a redo that a crash had kept from the file: its hashes were lost, and the leader after it read
+// the whole replica.
+TEST_F(StateTest, RegressionARedoOutlivesTheNextSave) {
+  const std::string path = folder_.path() + "/state";
+  const std::string before = *ReadFile(path, UINT64_MAX);
+  Change();
+  ASSERT_TRUE(ReplaceFile(path, before, false).ok());
+  PageTable table;
+  bool valid = false;
+  auto loaded = file_.Load(&table, &valid);
+  ASSERT_TRUE(loaded.ok() && loaded->has_value() && valid);
+  ASSERT_TRUE(file_.Save(&**loaded, table, {}).ok());
+  ExpectLoaded();
+}
+
+TEST(FileStampTest, TheUnitOfItsTimes) {
+  EXPECT_EQ(TimeUnit({1, 2, 3, 1700000000123456789, 1700000000123456780}), 1);
+  EXPECT_EQ(TimeUnit({1, 2, 3, 1700000000123456700, 1700000000123456700}), 100);
+  EXPECT_EQ(TimeUnit({1, 2, 3, 1700000000123456000, 1700000000123456000}), 1000);
+  EXPECT_EQ(TimeUnit({1, 2, 3, 1700000000120000000, 1700000000120000000}), 10000000);
+  EXPECT_EQ(TimeUnit({1, 2, 3, 1700000000000000000, 1700000000000000000}), 1000000000);
+  EXPECT_EQ(TimeUnit({1, 2, 3, 1700000000000000000, 1700000000000000001}), 1);  // one of them was set by hand
+}
+
 TEST_F(StateTest, HashesThatDoNotAddUpAreNotUsed) {
   const std::string path = folder_.path() + "/state";
   std::string bytes = *ReadFile(path, UINT64_MAX);
