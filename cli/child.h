@@ -13,7 +13,8 @@ namespace replica {
 
 class Child {
  public:
-  // Starts `command` as a shell reads it (quotes, $variables), in place of the shell.
+  // Starts `command`, split into words as a shell does it (quotes, $variables, ~, *; no pipes, no commands in a row),
+  // without systemd's variables that are meant for us.
   Status Start(const std::string& command);
   bool running() const { return pid_ > 0; }
   // Passes a signal on.

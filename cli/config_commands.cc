@@ -99,6 +99,7 @@ std::vector<CheckStep> CheckDatabase(const std::string& path) {
 struct CheckTarget {
   std::string name;  // URL
   std::string database;
+  std::string folder;  // that a rule looks for databases in
   std::vector<std::string> missing;
   std::string url;
   AttachOptions options;
@@ -112,7 +113,10 @@ std::vector<CheckTarget> Targets(const Session& session, const CheckArguments& a
     target.url = url;
     target.name = url.empty() && rule != nullptr ? rule->place : url;
     target.options = rule != nullptr ? rule->options : session.config().options;
-    if (rule != nullptr) target.missing = rule->missing;
+    if (rule != nullptr) {
+      target.missing = rule->missing;
+      target.folder = rule->folder;
+    }
     out.push_back(std::move(target));
   };
   for (const std::string& named : arguments.replicas) {
@@ -184,6 +188,10 @@ int RunCheck(const Common& common, const CheckArguments& arguments) {
     // What is made at the store by way of trial belongs to who will upload there.
     if (Status acts = target.database.empty() ? Ok() : ActAsOwner(target.database); !acts.ok())
       steps.push_back({CheckStep::kFailed, "owner", acts.message()});
+    if (!target.folder.empty() && !FileExists(target.folder))
+      steps.push_back({CheckStep::kFailed, "folder", "there is no folder " + target.folder});
+    if (!target.database.empty() && !FileExists(target.database))
+      steps.push_back({CheckStep::kSkipped, "database", "there is no " + target.database + " (yet)"});
     if (!target.database.empty() && FileExists(target.database))
       for (CheckStep& step : CheckDatabase(target.database)) steps.push_back(std::move(step));
     if (complete) {

@@ -211,7 +211,13 @@ int RunEvents(const Common& common, const EventsArguments& arguments) {
     return ExitCodeOf(databases.status());
   }
   ordered_json list = ordered_json::array();
+  int exit_code = kExitOk;
   for (const std::string& path : *databases) {
+    if (Status may = MayLookAt(path); !may.ok()) {
+      output.Error(may);
+      exit_code = kExitFailed;
+      continue;
+    }
     auto events = EventLog::Read(Database::FolderOf(path));
     const size_t first = arguments.most != 0 && events.size() > arguments.most ? events.size() - arguments.most : 0;
     std::vector<std::vector<Output::Cell>> rows;
@@ -230,7 +236,7 @@ int RunEvents(const Common& common, const EventsArguments& arguments) {
     }
   }
   if (output.json()) output.Json({{"events", list}});
-  return kExitOk;
+  return exit_code;
 }
 
 }  // namespace replica

@@ -33,9 +33,15 @@ std::string OneDash(const CLI::App& app, int argc, char** argv) {
   const std::set<std::string> known = LongOptions(app);
   for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; i++) {
     const std::string text = argv[i];
-    const std::string name = text.substr(0, text.find('='));
-    if (name.size() < 4 || name[0] != '-' || name[1] == '-') continue;
+    std::string name = text.substr(0, text.find('='));
+    if (name.size() < 4 || name[0] != '-') continue;
+    if (name[1] == '-') {
+      name.erase(0, 1);
+      if (name != "-timestamp" && name != "-txid" && name != "-generation" && name != "-parallelism") continue;
+    }
     if (name == "-timestamp" || name == "-txid") return name + ": give --to";
+    if (name == "-generation") return name + ": give --to GENERATION/latest";
+    if (name == "-parallelism") return name + ": is not needed: leave it out";
     if (known.count(name.substr(1)) == 0) continue;
     std::string what = name;
     return what.append(": options of several letters begin with two dashes: -").append(name);
@@ -48,6 +54,10 @@ std::string NoCommand(const CLI::App& app, int argc, char** argv) {
   for (int i = 1; i < argc; i++) {
     const std::string word = argv[i];
     if (word.empty() || word[0] == '-') continue;
+    // Litestream's.
+    if (word == "snapshots" || word == "generations" || word == "wal" || word == "ltx")
+      return "there is no command \"" + word + "\": replica history DATABASE lists snapshots and log";
+    if (word == "version") return "there is no command \"version\": replica --version tells it";
     std::string best;
     size_t least = 3;  // letters that may differ
     for (const CLI::App* command : app.get_subcommands([](const CLI::App* c) { return !c->get_group().empty(); })) {
@@ -98,6 +108,10 @@ int main(int argc, char** argv) {
     replica::Hub::Get().StopAll();
     std::cout << std::flush;
     std::fflush(nullptr);
+    if (!std::cout.good()) {
+      std::cerr << "replica: not all could be written to the output" << std::endl;
+      if (code == replica::kExitOk) ::_exit(replica::kExitFailed);
+    }
     // An uploader that a store keeps waiting outlives its bound: nothing may be torn down under its thread.
     ::_exit(code);
   } catch (const std::exception& e) {

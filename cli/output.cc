@@ -29,7 +29,29 @@ size_t Width(const std::string& text) {
 // Names of files and stored objects are shown, and must not be able to drive the terminal.
 std::string Safe(const std::string& text) {
   std::string out;
-  for (char c : text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
+  for (size_t i = 0; i < text.size(); i++) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    // C1 controls are two bytes in UTF-8: 0xC2 and 0x80 to 0x9F.
+    const bool c1 = c == 0xC2 && i + 1 < text.size() && (static_cast<unsigned char>(text[i + 1]) & 0xE0) == 0x80;
+    out += c < 0x20 || c == 0x7F || c1 ? '?' : text[i];
+    if (c1) i++;
+  }
+  return out;
+}
+
+// The same for a line that may hold colours of Painted's.
+std::string Plain(const std::string& text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t escape = text.find("\x1b[", at);
+    out += Safe(text.substr(at, escape == std::string::npos ? escape : escape - at));
+    if (escape == std::string::npos) break;
+    size_t end = escape + 2;
+    while (end < text.size() && ((text[end] >= '0' && text[end] <= '9') || text[end] == ';')) end++;
+    const bool color = end < text.size() && text[end] == 'm';
+    out += color ? text.substr(escape, end + 1 - escape) : "?";
+    at = color ? end + 1 : escape + 1;
+  }
   return out;
 }
 
@@ -64,11 +86,11 @@ void Output::Json(const nlohmann::ordered_json& document) const {
 }
 
 void Output::Line(const std::string& text) const {
-  std::cout << text << std::endl;
+  std::cout << Plain(text) << std::endl;
 }
 
 void Output::Remark(const std::string& text) const {
-  if (!options_.quiet && !options_.json) std::cerr << text << std::endl;
+  if (!options_.quiet && !options_.json) std::cerr << Safe(text) << std::endl;
 }
 
 void Output::Error(const Status& status) const {

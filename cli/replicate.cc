@@ -1,10 +1,9 @@
 // `replica replicate`: a process whose work uploading is. It opens the databases, takes the leadership of each, and
-// keeps both until it is told to stop. Under the extension's supervision (--supervised) it is told over a socket on
-// stdin which databases; ext/uploader_process.h has the other end and the protocol's reasons.
+// keeps both until it is told to stop.
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -15,6 +14,8 @@
 #include <set>
 #include <thread>
 
+#include "base/byte_lock.h"
+#include "base/call_off.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/worker.h"
@@ -23,11 +24,13 @@
 #include "cli/dashboard/server.h"
 #include "cli/exit_code.h"
 #include "cli/session.h"
+#include "cli/supervised.h"
 #include "config/parse.h"
 #include "ext/hub.h"
 #include "sql/report.h"
 #include "uploader/replica.h"
 #include "uploader/restore.h"
+#include "vfs/database.h"
 
 namespace replica {
 namespace {
@@ -38,6 +41,12 @@ constexpr int64_t kLook = 1000000;         // µs between looks for new database
 constexpr int kBusy = 50;                  // ms that opening a database may wait for a lock
 constexpr int64_t kStatusEvery = 5000000;  // µs between status lines to systemd
 
+// Whether SIGINT or SIGTERM waits to be taken: they are blocked (SignalFd).
+bool StopPending() {
+  sigset_t pending;
+  return ::sigpending(&pending) == 0 && (::sigismember(&pending, SIGINT) == 1 || ::sigismember(&pending, SIGTERM) == 1);
+}
+
 // Lines for the journal or a container's log.
 void Log(const std::string& text) {
   std::cerr << FormatTime(SystemClock().WallMicros()) << " replica: " << text << std::endl;
@@ -47,18 +56,27 @@ class Replicator {
  public:
   explicit Replicator(Session* session) : session_(session) {}
 
-  // Restores the databases that are missing and of which a replica is there, where that is asked for.
+  // Restores the databases that are missing and of which a replica is there, where that is asked for. A signal that
+  // ends us calls it off.
   Status RestoreMissing(bool all) {
+    const CallOff call_off(StopPending);
     for (const std::string& path : session_->ConfiguredDatabases()) {
       const DatabaseRule* rule = session_->config().FindRule(path);
       if (FileExists(path) || rule == nullptr || !(all || rule->options.restore_missing)) continue;
       REPLICA_ASSIGN(auto store, session_->StoreOf(path));
       auto generations = ListGenerations(store.get());
       if (!generations.ok()) return generations.status().In("restoring " + path);
-      if (generations->empty()) continue;
+      if (generations->empty()) {
+        Log(path + " does not exist, and there is no replica at " + store->url() + ": it begins anew");
+        continue;
+      }
       Log(path + " does not exist: restoring it from " + store->url());
       REPLICA_TRY(ActAsOwner(ParentFolder(path)));
-      auto restored = RestoreDatabase(store.get(), {}, path, {});
+      auto restored = RestoreDatabase(store.get(), {}, path, [](uint64_t /*done*/, uint64_t /*planned*/) {
+        // It may take longer than systemd waits for a start.
+        sd_notify(0, "EXTEND_TIMEOUT_USEC=60000000");
+        return !StopPending();
+      });
       ActAsOneself();
       if (!restored.ok()) return restored.status().In("restoring " + path);
       Log(path + " restored: TXID " + std::to_string(restored->txid) + " of " + FormatTime(restored->time));
@@ -90,8 +108,10 @@ class Replicator {
   // Tells what has changed since the last look; closes databases that are gone.
   void Watch() {
     for (auto it = databases_.begin(); it != databases_.end();) {
-      if (!FileExists(it->first)) {
-        Log(it->first + " is gone");
+      const auto service = Hub::Get().FindService(it->first);
+      const bool stale = service != nullptr && service->database()->Stale();
+      if (stale || !FileExists(it->first)) {
+        Log(it->first + (stale ? "-replica was removed or cut short: opening it anew" : " is gone"));
         it = databases_.erase(it);
         continue;
       }
@@ -112,26 +132,44 @@ class Replicator {
     return std::to_string(streaming) + " of " + std::to_string(databases_.size()) + " databases streaming";
   }
 
-  size_t size() const { return databases_.size(); }
-
-  // Flushes all of them within one bound, then closes them.
-  void Close() {
+  // Flushes all of them within one bound, then closes them. False when something could not be sent.
+  bool Close() {
     Hub::Get().StopAll();
+    std::vector<std::string> paths;
+    paths.reserve(databases_.size());
+    for (const auto& [path, database] : databases_) paths.push_back(path);
     while (!databases_.empty()) {
       (void)ActAsOwner(databases_.begin()->first);
       databases_.erase(databases_.begin());
     }
     ActAsOneself();
+    bool all = true;
+    for (const std::string& path : paths) {
+      // Whoever has it open with libreplica sends the rest.
+      auto lock = OpenOwnFile(LockPath(Database::FolderOf(path)), O_RDWR);
+      if (lock.ok() && IsLocked(lock->get(), LockByte::kUsers)) continue;
+      const auto commits = StatusReport(path).value("lag", ordered_json::object()).value("txids", uint64_t{0});
+      if (commits == 0) continue;
+      all = false;
+      Log(path + ": " + std::to_string(commits) + " commits are not stored yet; they are sent at the next start");
+    }
+    return all;
   }
 
  private:
-  struct Open1 {
+  struct Held {
     std::unique_ptr<OpenDatabase> connection;
     std::string state;
     std::string problem;
   };
 
-  static Result<std::unique_ptr<OpenDatabase>> Open(const std::string& path) {
+  Result<std::unique_ptr<OpenDatabase>> Open(const std::string& path) {
+    // Before anything of it is changed. What a link leads to may be no database of ours.
+    REPLICA_TRY(TrustLinks(path));
+    const DatabaseRule* rule = session_->config().FindRule(FullPath(path));
+    if (rule != nullptr && !rule->written.empty()) REPLICA_TRY(TrustLinks(rule->written));
+    if (rule == nullptr)
+      return Status(Code::kInvalidArgument, "it is a link to " + FullPath(path) + ", which no entry of dbs covers");
     // One that is locked must not keep the others, a signal or the watchdog waiting: it is tried again.
     REPLICA_ASSIGN(auto open, OpenDatabase::Open(path, kBusy));
     REPLICA_ASSIGN(std::string mode, open->Query("PRAGMA journal_mode=WAL"));
@@ -146,7 +184,7 @@ class Replicator {
   }
 
   Session* const session_;
-  std::map<std::string, Open1> databases_;
+  std::map<std::string, Held> databases_;
   std::map<std::string, std::string> errors_;
   std::set<std::string> waiting_;
 };
@@ -163,7 +201,7 @@ class MetricsServer {
   MetricsServer(const MetricsServer&) = delete;
   MetricsServer& operator=(const MetricsServer&) = delete;
 
-  Status Start(const std::string& listen, const Session* session) {
+  Status Listen(const std::string& listen, const Session* session) {
     ServerOptions options;
     auto address = ParseListenAddress(listen);
     if (!address.ok()) return address.status().In("metrics-listen");
@@ -233,7 +271,8 @@ int Serve(Replicator* replicator, const UniqueFd& signals, const std::string& ex
       const int signal = static_cast<int>(info.ssi_signo);
       if (signal == SIGCHLD) continue;
       if (child.running()) {
-        child.Signal(signal);  // it decides; we end with it
+        // It decides; we end with it. What a terminal sends it has got already.
+        if (info.ssi_code != SI_KERNEL) child.Signal(signal);
       } else if (signal == SIGINT || signal == SIGTERM) {
         stop = true;
       }
@@ -249,76 +288,8 @@ int Serve(Replicator* replicator, const UniqueFd& signals, const std::string& ex
   }
   sd_notify(0, "STOPPING=1\nSTATUS=flushing");
   Log("flushing and stopping");
-  replicator->Close();
-  return exit_code;
-}
-
-// --- under the extension's supervision
-
-class Supervised {
- public:
-  int Run() {
-    std::string input;
-    char buffer[65536];
-    for (;;) {
-      const ssize_t n = ::recv(STDIN_FILENO, buffer, sizeof buffer, 0);
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) break;  // the application is gone
-      input.append(buffer, static_cast<size_t>(n));
-      for (size_t end = input.find('\n'); end != std::string::npos; end = input.find('\n')) {
-        Take(input.substr(0, end));
-        input.erase(0, end + 1);
-      }
-    }
-    if (loaded_) Hub::Get().StopAll();
-    databases_.clear();
-    return kExitOk;
-  }
-
- private:
-  void Take(const std::string& line) {
-    const auto json = ordered_json::parse(line, nullptr, false);
-    if (!json.is_object()) return;
-    if (json.contains("flush_ms") && !json.contains("detach")) {
-      Config config;
-      config.shutdown_timeout = json["flush_ms"].get<int64_t>() * 1000;
-      if (!Hub::Get().Load(std::move(config), true).ok()) return;
-      InstallExtension();
-      loaded_ = true;
-    } else if (json.contains("attach")) {
-      const std::string path = HexDecode(json["attach"].get<std::string>());
-      auto open = OpenDatabase::Open(path);
-      // What goes wrong here shows in the database's status: the application uploads it meanwhile.
-      if (!open.ok()) return;
-      if (!(*open)
-               ->Query("SELECT replica_attach(?, ?)",
-                       {HexDecode(json["url"].get<std::string>()), json["options"].get<std::string>()})
-               .ok())
-        return;
-      databases_[path] = std::move(*open);
-    } else if (json.contains("detach")) {
-      databases_.erase(HexDecode(json["detach"].get<std::string>()));  // the last close flushes
-      const std::string answer = ordered_json({{"detached", json["detach"]}}).dump() + "\n";
-      if (::send(STDIN_FILENO, answer.data(), answer.size(), MSG_NOSIGNAL) < 0) return;
-    }
-  }
-
-  bool loaded_ = false;
-  std::map<std::string, std::unique_ptr<OpenDatabase>> databases_;
-};
-
-int RunSupervised() {
-  // The application's own wait() shall not find us, its terminal's Ctrl-C not end us before it, and none of its
-  // descriptors stay open in us.
-  const pid_t pid = ::fork();
-  if (pid != 0) ::_exit(pid < 0 ? kExitFailed : kExitOk);
-  ::setsid();
-  ::close_range(3, ~0U, 0);
-  ::signal(SIGINT, SIG_IGN);
-  ::signal(SIGPIPE, SIG_IGN);
-  // A service manager that stops us all together: the application closes the socket, and that is when we flush.
-  ::signal(SIGTERM, SIG_IGN);
-  return Supervised().Run();
+  const bool all = replicator->Close();
+  return exec.empty() && !all ? static_cast<int>(kExitFailed) : exit_code;
 }
 
 }  // namespace
@@ -364,7 +335,7 @@ int RunReplicate(const Common& common, const ReplicateArguments& arguments) {
         Invalid("no database: name each in a configuration file (dbs:), or in REPLICA_DATABASES with its path"));
   MetricsServer metrics;
   if (const std::string listen = (*session)->config().Get("metrics-listen"); !listen.empty()) {
-    Status status = metrics.Start(listen, session->get());
+    Status status = metrics.Listen(listen, session->get());
     if (!status.ok()) return fail(status);
   }
   Replicator replicator(session->get());

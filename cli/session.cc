@@ -290,12 +290,19 @@ bool WrittenSinceCapture(const std::string& path) {
 
 }  // namespace
 
+Status MayLookAt(const std::string& path) {
+  const std::string folder = Database::FolderOf(path);
+  if (::access(folder.c_str(), R_OK | X_OK) == 0 || errno == ENOENT) return Ok();
+  return ErrnoStatus(errno, "look into", folder + " (ask as the user who owns it)");
+}
+
 std::string Problem(const std::string& path, const nlohmann::ordered_json& status, double max_lag) {
   if (!FileExists(path)) return "the database does not exist (yet)";
   if (status.contains("message")) {
     // What this process knows of it is no help: it does not replicate.
     if (Hub::Get().FindService(path) != nullptr || !Hub::Get().Trouble(path).empty())
       return status["message"].get<std::string>();
+    if (Status may = MayLookAt(path); !may.ok()) return may.message();
     return FileExists(Database::FolderOf(path))
                ? "no process has replicated it since this machine was started"
                : "no process has replicated it yet: `replica check` tells whether one could";

@@ -80,6 +80,9 @@ Status ActAsOwner(const std::string& path);
 // The thread acts as itself again.
 void ActAsOneself();
 
+// kPermission when this user may not read what lies beside the database.
+Status MayLookAt(const std::string& path);
+
 // Why a database needs attention, or empty. `status` is replica_status's of it; a lag above `max_lag` seconds counts
 // (0: none does).
 std::string Problem(const std::string& path, const nlohmann::ordered_json& status, double max_lag);

@@ -49,6 +49,16 @@ Values FromEnvironment(const Environment& environment) {
     values["secret-access-key"] = {secret, family + "SECRET_ACCESS_KEY"};
     const auto token = values.find("session-token");
     if (token != values.end() && token->second.source.rfind(family, 0) != 0) values.erase(token);
+    return values;
+  }
+  // Halves of several families are no pair: that of the first counts, and the other is missing.
+  for (const std::string family : {"REPLICA_", "LITESTREAM_", "AWS_"}) {
+    if (Variable(environment, family + "ACCESS_KEY_ID").empty() &&
+        Variable(environment, family + "SECRET_ACCESS_KEY").empty())
+      continue;
+    for (const char* name : {"access-key-id", "secret-access-key", "session-token"})
+      if (auto found = values.find(name); found != values.end() && found->second.source.rfind(family, 0) != 0)
+        values.erase(found);
     break;
   }
   return values;
@@ -58,8 +68,9 @@ Values FromEnvironment(const Environment& environment) {
 void PutOver(const Values& specific, Values* values) {
   const bool key = specific.count("access-key-id") != 0;
   const bool secret = specific.count("secret-access-key") != 0;
-  // A token belongs to its key.
-  if (key || secret) values->erase("session-token");
+  // They belong together: half of a pair is not completed from a place that has another.
+  if (key || secret)
+    for (const char* name : {"access-key-id", "secret-access-key", "session-token"}) values->erase(name);
   for (const auto& [name, value] : specific) (*values)[name] = value;
 }
 
@@ -134,10 +145,14 @@ Status AddFileRules(const ConfigFile& file, const std::string& base, Config* con
     PutOver(entry.values, &rule.values);
     if (!entry.path.empty()) {
       rule.path = FullPath(entry.path);
+      rule.written = AbsolutePath(entry.path);
     } else if (!entry.folder.empty()) {
       rule.folder = FullPath(entry.folder);
+      rule.written = AbsolutePath(entry.folder);
       rule.pattern = entry.pattern;
       rule.recursive = entry.recursive;
+      if (!FileExists(rule.folder))
+        config->warnings.push_back(entry.place + ": there is no folder " + rule.folder + " (yet)");
     } else if (entry.missing.empty()) {
       continue;
     }
@@ -178,11 +193,18 @@ Status ReadRequired(const Environment& environment, Config* config) {
 
 }  // namespace
 
+std::string AbsolutePath(std::string path) {
+  std::error_code error;
+  std::string out = std::filesystem::absolute(ExpandHome(std::move(path)), error).lexically_normal().string();
+  while (out.size() > 1 && out.back() == '/') out.pop_back();
+  return out;
+}
+
 std::string FullPath(std::string path) {
   std::error_code error;
-  const auto absolute = std::filesystem::absolute(ExpandHome(std::move(path)), error).lexically_normal();
+  const std::string absolute = AbsolutePath(std::move(path));
   const auto real = std::filesystem::weakly_canonical(absolute, error);
-  std::string out = error ? absolute.string() : real.string();
+  std::string out = error ? absolute : real.string();
   while (out.size() > 1 && out.back() == '/') out.pop_back();
   return out;
 }
@@ -217,9 +239,13 @@ std::string DatabaseRule::UrlOf(const std::string& database) const {
 }
 
 const DatabaseRule* Config::FindRule(const std::string& database) const {
-  for (const DatabaseRule& rule : rules)
-    if (rule.Fits(database)) return &rule;
-  return nullptr;
+  const DatabaseRule* found = nullptr;
+  for (const DatabaseRule& rule : rules) {
+    if (!rule.Fits(database)) continue;
+    if (!rule.path.empty()) return &rule;  // says more than any pattern
+    if (found == nullptr) found = &rule;
+  }
+  return found;
 }
 
 std::string Config::Get(const std::string& key, const std::string& otherwise) const {
@@ -252,6 +278,10 @@ Result<Config> ReadConfig(const Environment& environment) {
     Status status = ParseDuration(found->second.text, &config.shutdown_timeout);
     if (!status.ok()) return status.In(found->second.source + ": shutdown-timeout");
   }
+  if (auto prefix = config.values.find("prefix"); prefix != config.values.end() && config.values.count("bucket") == 0)
+    config.warnings.push_back(prefix->second.source + ": prefix does nothing without a bucket; put it into the URL");
+  if (auto list = config.values.find("databases"); list != config.values.end() && !file.lists_from.empty())
+    config.warnings.push_back(list->second.source + ": databases does nothing beside dbs (" + file.lists_from + ")");
   const std::string base = BaseUrl(config.values);
   // A file that lists databases means these and no others, none if it lists none.
   if (file.lists_from.empty()) {

@@ -28,6 +28,7 @@ struct DatabaseRule {
   std::string folder;      // else: databases in this folder …
   bool recursive = false;  // … and those below it …
   std::string pattern;     // … whose name (path, when it has a slash) fits this glob
+  std::string written;     // path or folder as the file gives it: absolute, links not followed
   std::string url;         // of the replica; without `path` the databases lie below it
   std::string place;       // "/etc/replica.yml:3", "REPLICA_URL"
   AttachOptions options;
@@ -61,6 +62,8 @@ struct Config {
 // file that cannot be read.
 Result<Config> ReadConfig(const Environment& environment);
 
+// "~" replaced, absolute, without "." and ".."; links are not followed.
+std::string AbsolutePath(std::string path);
 // The path as SQLite will name the file: absolute, "~" replaced, without symbolic links as far as it exists.
 std::string FullPath(std::string path);
 

@@ -19,6 +19,7 @@ namespace {
 
 constexpr uint64_t kMostBytes = 4 << 20;
 constexpr int kMostMerges = 8;  // maps that merge maps
+constexpr int kMostMaps = 10000;
 
 bool IsNameCharacter(char c) {
   return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
@@ -87,7 +88,9 @@ class Reader {
       size_t end = begin;
       while (end < raw.size() && IsNameCharacter(raw[end])) end++;
       if (end == begin || (braces && (end == raw.size() || raw[end] != '}'))) {
-        if (braces) return Wrong(node, key + ": \"${\" without a variable's name and \"}\"");
+        if (braces)
+          return Wrong(node, key + ": \"${\" must be followed by a variable's name and \"}\" (defaults, as in " +
+                                 "${NAME:-text}, are not supported; a dollar sign itself is \"$$\")");
         out += raw[i++];
         continue;
       }
@@ -122,10 +125,13 @@ class Reader {
     REPLICA_ASSIGN(std::string text, Text(setting.key, node, &undefined));
     if (!undefined.empty()) {
       file_.warnings.push_back(Place(node) + ": " + setting.key + ": the variable " + undefined +
-                               " is not set; the setting counts as not given");
+                               " is not set; the setting counts as not given (a dollar sign itself is \"$$\")");
       return Ok();
     }
-    if (text.empty()) return Ok();
+    if (text.empty()) {
+      file_.warnings.push_back(Place(node) + ": " + setting.key + " is empty; the setting counts as not given");
+      return Ok();
+    }
     secret_in_clear_ = secret_in_clear_ || (setting.secret && node.Scalar() == text);
     Values one = {{setting.key, {text, Place(node)}}};
     AttachOptions scratch;
@@ -149,7 +155,8 @@ class Reader {
   // The map's items, and those of the maps that it merges ("<<: *defaults") where it does not give them itself.
   Status Gather(const YAML::Node& map, int depth, std::set<std::string>* seen,
                 std::vector<std::pair<YAML::Node, YAML::Node>>* items) {
-    if (!map.IsMap() || depth > kMostMerges) return Wrong(map, "<<: give a map to merge");
+    if (!map.IsMap() || depth > kMostMerges || ++merges_ > kMostMaps)
+      return Wrong(map, "<<: give a map to merge, not too many of them");
     std::set<std::string> here;
     std::vector<YAML::Node> merged;
     for (const auto& item : map) {
@@ -215,7 +222,6 @@ class Reader {
 
   Status ReadTop(const YAML::Node& root) {
     if (!root.IsMap()) return Wrong(root, "give a map of settings");
-    if (root["url"] && root["bucket"]) return Wrong(root["bucket"], "give either \"url:\" or \"bucket:\"");
     // Replicas without a bucket of their own lie in this one.
     if (root["bucket"] && root["bucket"].IsScalar()) bucket_ = root["bucket"];
     return ReadMap(root, kTop, "", &file_.values, [&](const std::string& key, const YAML::Node& value) -> Status {
@@ -224,6 +230,8 @@ class Reader {
         std::string text;
         REPLICA_TRY(Needed(key, value, &text, &file_.missing));
         if (!text.empty()) file_.values[key] = {text, Place(value)};
+        if (file_.values.count("url") + file_.values.count("bucket") == 2)
+          return Wrong(value, "give either \"url:\" or \"bucket:\"");
         return Ok();
       }
       if (value.IsNull()) return Ok();
@@ -358,6 +366,7 @@ class Reader {
   YAML::Node bucket_{YAML::NodeType::Undefined};  // of the top level
   const Environment& environment_;
   ConfigFile file_;
+  int merges_ = 0;
   bool secret_in_clear_ = false;
   bool others_read_ = false;
 };

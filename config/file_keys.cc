@@ -69,6 +69,8 @@ constexpr FileKey kFileKeys[] = {
     {"account-key", kReplica, FileKey::kRefused, "Azure is not supported; give an S3 endpoint, or file"},
     {"host", kReplica, FileKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
     {"user", kReplica, FileKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
+    {"password", kDashboardSection, FileKey::kRefused,
+     "a password's hash belongs here: password-hash, as `replica dashboard --hash-password` prints it"},
     {"password", kReplica, FileKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
     {"key-path", kReplica, FileKey::kRefused, "SFTP is not supported; give an S3 endpoint, or file"},
 };

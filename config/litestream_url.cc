@@ -1,12 +1,29 @@
 #include "config/litestream_url.h"
 
 #include <algorithm>
+#include <charconv>
 #include <regex>
 
 #include "config/parse.h"
 
 namespace replica {
 namespace {
+
+// "%3A" is ":", "+" a blank.
+std::string Decoded(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); i++) {
+    unsigned value = 0;
+    const char* begin = text.data() + i + 1;
+    if (text[i] == '%' && i + 2 < text.size() && std::from_chars(begin, begin + 2, value, 16).ptr == begin + 2) {
+      out += static_cast<char>(value);
+      i += 2;
+    } else {
+      out += text[i] == '+' ? ' ' : text[i];
+    }
+  }
+  return out;
+}
 
 Status TakeQuery(LitestreamUrl* out) {
   std::string& url = out->url;
@@ -26,8 +43,9 @@ Status TakeQuery(LitestreamUrl* out) {
     if (name == "sign-payload" || name == "signPayload") continue;  // they always are
     const auto known = kNames.find(name);
     if (known == kNames.end()) return Invalid("url: \"" + name + "\" in the query is not supported: leave it out");
-    std::string text = item.substr(std::min(equals + 1, item.size()));
-    if (name == "endpoint" && text.find("://") == std::string::npos) text.insert(0, "https://");
+    std::string text = Decoded(item.substr(std::min(equals + 1, item.size())));
+    // A bare name, of a container say, is a host too.
+    if (name == "endpoint" && text.find_first_of(".:") == std::string::npos) text.insert(0, "https://");
     out->settings.try_emplace(known->second, std::move(text));
   }
   url.resize(query);

@@ -8,15 +8,48 @@
 namespace replica {
 namespace {
 
-// A rejected URL as it may be shown: one with an "@" can hold a key before it.
-std::string WithoutSecrets(const std::string& url) {
-  const size_t at = url.rfind('@');
-  return at == std::string::npos ? url : "…" + url.substr(at);
-}
-
 bool EndsWith(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
+
+// A rejected URL as it may be shown: one with an "@" can hold a key before it, one with a query anything.
+std::string WithoutSecrets(const std::string& url) {
+  const size_t query = url.find('?');
+  const std::string plain = query == std::string::npos ? url : url.substr(0, query) + "?…";
+  const size_t at = plain.rfind('@');
+  return at == std::string::npos ? plain : "…" + plain.substr(at);
+}
+
+// Where plain HTTP is the rule, as Litestream has it: this machine, private networks, and .local names.
+bool IsLocalHost(const std::string& endpoint) {
+  const std::string host = endpoint.substr(0, endpoint.find_first_of(":/"));
+  int second = 0;
+  if (host.rfind("172.", 0) == 0) second = std::atoi(host.c_str() + 4);
+  return host == "localhost" || host.rfind("127.", 0) == 0 || host.rfind("10.", 0) == 0 ||
+         host.rfind("192.168.", 0) == 0 || (second >= 16 && second <= 31) || EndsWith(host, ".local") ||
+         EndsWith(host, ".localhost");
+}
+
+// What else a URL may ask for, and what to say then.
+struct OtherScheme {
+  const char* scheme;
+  const char* advice;
+};
+constexpr OtherScheme kOtherSchemes[] = {
+    {"abs://", "Azure is not supported; give an S3 endpoint, or file"},
+    {"gs://",
+     "Google Cloud Storage is reached by its S3 interface: s3://bucket/prefix with the endpoint "
+     "https://storage.googleapis.com and HMAC keys"},
+    {"gcs://",
+     "Google Cloud Storage is reached by its S3 interface: s3://bucket/prefix with the endpoint "
+     "https://storage.googleapis.com and HMAC keys"},
+    {"sftp://", "SFTP is not supported; give an S3 endpoint, or file"},
+    {"nats://", "NATS is not supported; give an S3 endpoint, or file"},
+    {"webdav://", "WebDAV is not supported; give an S3 endpoint, or file"},
+    {"webdavs://", "WebDAV is not supported; give an S3 endpoint, or file"},
+    {"oss://", "Alibaba's store is reached by its S3 interface: s3://bucket/prefix with its endpoint"},
+    {"/", "write file:// before a folder's path"},
+};
 
 double MicrosOf(const std::string& unit) {
   if (unit == "h") return 3600e6;
@@ -91,12 +124,12 @@ Status ParseEndpoint(const std::string& text, std::string* out) {
   std::string endpoint = text;
   // A bare host means HTTPS, as in AWS's SDKs.
   if (endpoint.find("://") == std::string::npos && endpoint.find_first_of(".:") != std::string::npos)
-    endpoint.insert(0, "https://");
+    endpoint.insert(0, IsLocalHost(endpoint) ? "http://" : "https://");
   while (endpoint.size() > 8 && endpoint.back() == '/') endpoint.pop_back();
   const bool http = endpoint.rfind("http://", 0) == 0;
   const size_t host = http ? 7 : 8;
   if ((!http && endpoint.rfind("https://", 0) != 0) || endpoint.size() == host ||
-      endpoint.find_first_of("/?#@ ", host) != std::string::npos)
+      endpoint.find_first_of("/?#@% ", host) != std::string::npos)
     return Invalid("\"" + WithoutSecrets(endpoint) +
                    "\" is no endpoint: give https://host or https://host:port, without a path");
   *out = endpoint;
@@ -130,6 +163,8 @@ Result<ReplicaUrl> ParseUrl(const std::string& url) {
     if (out.folder == "/") return Invalid(shown + ": the root folder cannot be a replica");
     return out;
   }
+  for (const OtherScheme& other : kOtherSchemes)
+    if (url.rfind(other.scheme, 0) == 0) return Invalid(shown + ": " + other.advice);
   if (url.rfind("s3://", 0) != 0) return Invalid(shown + ": give file:///folder or s3://bucket/prefix");
   out.kind = ReplicaUrl::kS3;
   const std::string rest = url.substr(5);

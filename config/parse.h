@@ -18,7 +18,8 @@ Status ParseFlag(const std::string& text, bool* out);
 Status ParseDuration(const std::string& text, int64_t* micros);
 // "268435456", "256MiB", "1GiB".
 Status ParseBytes(const std::string& text, uint64_t* bytes);
-// https://host[:port], without a path; slashes at its end are dropped.
+// https://host[:port], without a path; slashes at its end are dropped. A bare host is taken for HTTPS, one of this
+// machine or a private network for HTTP.
 Status ParseEndpoint(const std::string& text, std::string* out);
 
 struct ReplicaUrl {

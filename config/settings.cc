@@ -458,6 +458,8 @@ std::string OptionsAsJson(const AttachOptions& o) {
 
 std::string Shown(const Setting& setting, const std::string& text) {
   if (text.empty()) return "";
+  // A command line may hold anything.
+  if (setting.key == std::string("exec")) return "(a command)";
   return setting.secret ? "********" : text;
 }
 

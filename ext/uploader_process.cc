@@ -28,6 +28,9 @@ namespace {
 constexpr int64_t kFirstPause = 100000;      // µs before a uploader that died is started again
 constexpr int64_t kLongestPause = 30000000;  // µs
 constexpr int64_t kLookAgain = 1000000;      // µs between looks whether another's uploader is still there
+constexpr int64_t kForkTime = 10000000;      // µs for the command to fork and end
+constexpr int64_t kPing = 5000000;           // µs between questions whether it is there
+constexpr int64_t kSilence = 30000000;       // µs without an answer after which it is killed
 constexpr int64_t kLivedWell = 10000000;     // µs: one that lived as long begins with the first pause again
 
 // Paths and URLs of files are bytes, which JSON cannot hold: they go in hexadecimal.
@@ -134,7 +137,16 @@ Status UploaderProcess::Spawn() {
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   // It forks and ends at once, so that the uploader is no child that the application's own wait() would find.
-  while (error == 0 && ::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  for (int64_t end = SystemClock().SteadyMicros() + kForkTime; error == 0;) {
+    const pid_t gone = ::waitpid(pid, nullptr, WNOHANG);
+    if (gone == pid || (gone < 0 && errno != EINTR)) break;
+    if (SystemClock().SteadyMicros() > end) {
+      // Another program: it would outlive us.
+      ::kill(pid, SIGKILL);
+      end = INT64_MAX;
+    }
+    const timespec pause = {0, 1000000};
+    ::nanosleep(&pause, nullptr);
   }
   const nlohmann::ordered_json hello = {{"flush_ms", flush_micros_ / 1000}};
   MutexLock lock(mutex_);
@@ -157,15 +169,38 @@ void UploaderProcess::Lost() {
   changed_.notify_all();
 }
 
-// {"detached": path}
 void UploaderProcess::TakeAnswers() {
   for (size_t end = input_.find('\n'); end != std::string::npos; end = input_.find('\n')) {
     const auto json = nlohmann::json::parse(input_.substr(0, end), nullptr, false);
     input_.erase(0, end + 1);
-    if (!json.is_object() || !json.contains("detached") || !json["detached"].is_string()) continue;
+    if (!json.is_object()) continue;
+    if (json.contains("pid") && json["pid"].is_number_integer()) pid_ = json["pid"].get<pid_t>();
+    if (json.contains("pong")) asked_at_ = 0;
+    if (json.contains("failed") && json["failed"].is_string()) {
+      const std::string path = HexDecode(json["failed"].get<std::string>());
+      EventLog(Database::FolderOf(path), SystemClock())
+          .Add("uploader", "the uploader process cannot take it yet: " + json.value("error", ""));
+    }
+    if (!json.contains("detached") || !json["detached"].is_string()) continue;
     MutexLock lock(mutex_);
     leaving_.erase(json["detached"].get<std::string>());
     changed_.notify_all();
+  }
+}
+
+void UploaderProcess::LookAfter(int64_t now) {
+  MutexLock lock(mutex_);
+  // One that flushes answers afterwards. (Its own end is in Remove.)
+  if (!leaving_.empty()) asked_at_ = 0;
+  if (asked_at_ != 0 && now - asked_at_ > kSilence) {
+    // Its socket is open, so it has not ended and the number is still its own.
+    if (pid_ > 0) ::kill(pid_, SIGKILL);
+    ::shutdown(socket_.get(), SHUT_RDWR);
+    asked_at_ = 0;
+  } else if (asked_at_ == 0 && now >= ping_at_) {
+    ping_at_ = now + kPing;
+    asked_at_ = now;
+    Send("{\"ping\": 1}\n");
   }
 }
 
@@ -199,6 +234,9 @@ void UploaderProcess::Run() {
       const EventLog events(Database::FolderOf(*needed), SystemClock());
       if (ended) events.Add("uploader", "the uploader process ended; starting it again");
       ended = false;
+      pid_ = 0;
+      asked_at_ = 0;
+      ping_at_ = now + kPing;
       Status status = Spawn();
       started = SystemClock().SteadyMicros();
       if (!status.ok()) {
@@ -210,8 +248,10 @@ void UploaderProcess::Run() {
       continue;
     }
     pollfd polls[2] = {{wake, POLLIN, 0}, {socket, POLLIN, 0}};
-    const int timeout = socket < 0 && wanted ? static_cast<int>((start_at - now) / 1000 + 1) : -1;
-    ::poll(polls, socket < 0 ? 1 : 2, timeout);
+    const int64_t next = socket < 0 ? start_at : std::max(ping_at_, asked_at_ == 0 ? 0 : asked_at_ + kPing);
+    const int timeout = wanted || socket >= 0 ? static_cast<int>(std::max<int64_t>(next - now, 0) / 1000 + 1) : -1;
+    // What it has said comes first: this process may have been stopped itself.
+    if (::poll(polls, socket < 0 ? 1 : 2, timeout) == 0 && socket >= 0) LookAfter(SystemClock().SteadyMicros());
     if ((polls[0].revents & POLLIN) != 0) {
       uint64_t count = 0;
       if (::read(wake, &count, sizeof count) < 0) continue;

@@ -4,10 +4,17 @@
 // flush and end when the application does. It takes the leadership as any dedicated process does (ext/service.h), so
 // while it does not run, or not yet, this process uploads by itself: its death loses and delays nothing.
 //
+// Lines of JSON go over the socket. To the uploader: {"flush_ms": n} first; {"attach": path, "url": …, "options": …},
+// {"detach": path, "flush_ms": n}, {"ping": n}. From it: {"pid": n} first; {"detached": path}, {"failed": path,
+// "error": …} (it tries again by itself), {"pong": n}. Paths and URLs are in hexadecimal. One that does not answer is
+// killed.
+//
 // Credentials go over the socket, never into arguments or files. When this process dies the socket closes and the
 // uploader flushes and ends by itself. Thread-safe.
 #ifndef LIBREPLICA_EXT_UPLOADER_PROCESS_H_
 #define LIBREPLICA_EXT_UPLOADER_PROCESS_H_
+
+#include <sys/types.h>
 
 #include <condition_variable>
 #include <map>
@@ -40,6 +47,8 @@ class UploaderProcess {
   Status Spawn() EXCLUDES(mutex_);
   void Send(const std::string& line) REQUIRES(mutex_);
   void TakeAnswers() EXCLUDES(mutex_);
+  // Asks whether it is there; kills it when it has not answered for too long.
+  void LookAfter(int64_t now) EXCLUDES(mutex_);
   void Lost() EXCLUDES(mutex_);
   void Wake() REQUIRES(mutex_);
 
@@ -53,7 +62,10 @@ class UploaderProcess {
   UniqueFd socket_ GUARDED_BY(mutex_);                               // not valid: it does not run
   UniqueFd starting_[2] GUARDED_BY(mutex_);                          // both ends, while it is being started
   UniqueFd wake_ GUARDED_BY(mutex_);                                 // eventfd that ends the thread's poll
-  std::string input_;                                                // the thread's: an answer that has not come whole
+  pid_t pid_ = 0;         // the thread's: of the uploader, once it has told it
+  int64_t ping_at_ = 0;   // the thread's: steady µs of the next question …
+  int64_t asked_at_ = 0;  // … and of the one without an answer; 0: none
+  std::string input_;     // the thread's: an answer that has not come whole
 };
 
 }  // namespace replica

@@ -33,6 +33,9 @@ Status Engine::Attach() {
   REPLICA_ASSIGN(auto loaded, state_file_.Load(&table_, &table_valid));
   const bool known = loaded.has_value() && loaded->url == store_->url();
   if (loaded) state_ = *loaded;
+  if (loaded && !known && !loaded->url.empty())
+    events_.Add("replica", "replicated to " + loaded->url + " so far, from now on to " + store_->url() +
+                               ". The history there ends here: to come back to it needs a takeover");
   if (known && state_.fenced && !options_.takeover) {
     control_->active.store(0);
     fenced_ = attached_ = true;

@@ -1,4 +1,5 @@
 // The dashboard command.
+#include <signal.h>
 #include <systemd/sd-daemon.h>
 #include <termios.h>
 #include <unistd.h>
@@ -17,26 +18,33 @@ namespace replica {
 namespace {
 
 // A line from stdin, unseen when that is a terminal.
-std::string ReadSecret(const std::string& prompt) {
+Result<std::string> ReadSecret(const std::string& prompt) {
   termios before{};
   const bool terminal = ::tcgetattr(STDIN_FILENO, &before) == 0;
   if (terminal) {
     std::cerr << prompt << std::flush;
     termios hidden = before;
     hidden.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+    // Ctrl-C ends the line as well, so that the echo comes back.
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    ::sigaction(SIGINT, &action, nullptr);
     ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
   }
   std::string line;
   std::getline(std::cin, line);
+  const bool read = !std::cin.fail();
   if (terminal) {
     ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
     std::cerr << std::endl;
   }
+  if (!read) return Status(Code::kInterrupted, "no password was given");
   return line;
 }
 
 int PrintHash(const Output& output) {
-  auto hash = HashPassword(ReadSecret("Password: "));
+  auto secret = ReadSecret("Password: ");
+  auto hash = secret.ok() ? HashPassword(*secret) : secret.status();
   if (!hash.ok()) {
     output.Error(hash.status());
     return ExitCodeOf(hash.status());
@@ -55,7 +63,13 @@ Status SetPublicUrl(const std::string& url, ServerOptions* options) {
   Status status = ParseEndpoint(url, &endpoint);
   if (!status.ok()) return Invalid("dashboard.public-url: \"" + url + "\": give https://host, without a path");
   options->public_https = endpoint.rfind("https://", 0) == 0;
-  options->public_host = endpoint.substr(endpoint.find("://") + 3);
+  std::string host = endpoint.substr(endpoint.find("://") + 3);
+  // As browsers write it.
+  for (char& c : host) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  const std::string port = options->public_https ? ":443" : ":80";
+  if (host.size() > port.size() && host.compare(host.size() - port.size(), port.size(), port) == 0)
+    host.resize(host.size() - port.size());
+  options->public_host = host;
   return Ok();
 }
 

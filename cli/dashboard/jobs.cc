@@ -57,7 +57,15 @@ Result<uint64_t> Jobs::Start(const std::string& kind, size_t database, const std
 }
 
 void Jobs::Run(Job* job, const Work& work) {
-  auto result = work([this, job](uint64_t done, uint64_t planned) {
+  auto guarded = [&work](const Tell& tell) -> Result<nlohmann::ordered_json> {
+    try {
+      return work(tell);
+    } catch (const std::exception& e) {
+      // Out of memory, most likely: the dashboard goes on.
+      return Status(Code::kInternal, std::string("unexpected: ") + e.what());
+    }
+  };
+  auto result = guarded([this, job](uint64_t done, uint64_t planned) {
     job->done.store(done);
     job->planned.store(planned);
     return !stopping_.load();

@@ -13,7 +13,10 @@ namespace {
 
 using nlohmann::ordered_json;
 
-std::string LabelValue(const std::string& text) {
+std::string LabelValue(const std::string& bytes) {
+  // A name need not be UTF-8; one that is not would cost the whole scrape.
+  const std::string quoted = ordered_json(bytes).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  const auto text = ordered_json::parse(quoted).get<std::string>();
   std::string out;
   for (char c : text) {
     if (c == '\\' || c == '"') out += '\\';

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "base/fs.h"
 #include "cli/dashboard/assets.h"
@@ -118,10 +120,15 @@ Result<std::unique_ptr<Server>> Server::Create(ServerOptions options, const Sess
 
 void Server::Run() {
   http_->listen_after_bind();
+  ended_.store(true);
 }
 
 void Server::Stop() {
-  http_->stop();
+  // Before Run has come to listening httplib hears nothing of it.
+  while (!ended_.load()) {
+    http_->stop();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
 }
 
 // --- who is asking
@@ -211,9 +218,9 @@ void Server::AddRoutes() {
     // What is small on the wire and large in memory.
     const bool body = options_.page && request.method == "POST";
     if (request.has_header("Content-Encoding") || request.has_header("Transfer-Encoding") ||
-        (!body && request.method != "GET" && request.method != "HEAD")) {
+        request.has_header("Range") || (!body && request.method != "GET" && request.method != "HEAD")) {
       response.set_header("Connection", "close");
-      Refuse(response, 400, "only GET, HEAD and POST with a plain body are understood here");
+      Refuse(response, 400, "only GET, HEAD and POST of the whole, with a plain body, are understood here");
       return httplib::Server::HandlerResponse::Handled;
     }
     if (!HostFits(request)) {
@@ -357,8 +364,6 @@ void Server::GetConfig(const Request& /*request*/, Response& response) {
   for (const auto& s : report["settings"]) {
     if (!s["set"].get<bool>() && !s["required"].get<bool>()) continue;
     settings.push_back(s);
-    // A command line may hold anything.
-    if (s["key"] == "exec" && s["set"].get<bool>()) settings.back()["value"] = "(a command)";
   }
   for (const auto& database : report["databases"]) {
     const std::string what = database.value("path", database.value("folder", database.value("pattern", "")));

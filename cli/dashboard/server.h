@@ -6,6 +6,7 @@
 #ifndef LIBREPLICA_CLI_DASHBOARD_SERVER_H_
 #define LIBREPLICA_CLI_DASHBOARD_SERVER_H_
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -47,7 +48,7 @@ class Server {
 
   // Serves until Stop.
   void Run();
-  // Any thread.
+  // Another thread than Run's, which has been called or is about to be: returns when it has ended.
   void Stop();
 
  private:
@@ -95,6 +96,7 @@ class Server {
   Access* const access_;
   Jobs* const jobs_;
   std::unique_ptr<httplib::Server> http_;
+  std::atomic<bool> ended_{false};  // Run has come to its end
 };
 
 }  // namespace replica

@@ -307,6 +307,50 @@ dbs:
             std::string::npos);
 }
 
+TEST_F(ConfigFileTest, EndpointsAsLitestreamReadsThem) {
+  auto endpoint = [&](const std::string& text) {
+    auto config = Read("access-key-id: k\nsecret-access-key: s\ndbs:\n  - path: /a.db\n    url: s3://b/a\n" + text);
+    EXPECT_TRUE(config.ok()) << config.status().message();
+    return config.ok() ? config->rules[0].options.s3.endpoint : "";
+  };
+  EXPECT_EQ(endpoint("    endpoint: localhost:9000\n"), "http://localhost:9000");
+  EXPECT_EQ(endpoint("    endpoint: 192.168.1.5:9000\n"), "http://192.168.1.5:9000");
+  EXPECT_EQ(endpoint("    endpoint: 172.32.0.1:9000\n"), "https://172.32.0.1:9000");
+  EXPECT_EQ(endpoint("    endpoint: s3.example.com\n"), "https://s3.example.com");
+  auto query = Read(
+      "access-key-id: k\nsecret-access-key: s\ndbs:\n  - path: /a.db\n    replica:\n"
+      "      url: s3://b/a?endpoint=https%3A%2F%2Fminio.local%3A9000\n");
+  ASSERT_TRUE(query.ok()) << query.status().message();
+  EXPECT_EQ(query->rules[0].options.s3.endpoint, "https://minio.local:9000");
+}
+
+TEST_F(ConfigFileTest, APathSaysMoreThanAPattern) {
+  auto config = Read(
+      "dbs:\n  - {dir: /srv, pattern: \"*.db\", url: \"file:///r/all\"}\n"
+      "  - {path: /srv/a.db, url: \"file:///r/a\", sync: commit}\n");
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ(config->FindRule("/srv/a.db")->url, "file:///r/a");
+  EXPECT_EQ(config->FindRule("/srv/b.db")->url, "file:///r/all");
+}
+
+TEST_F(ConfigFileTest, WhatDoesNothingIsTold) {
+  auto config = Read(
+      "databases: x.db\nprefix: p\nregion: \"\"\ndbs:\n"
+      "  - {dir: /does/not/exist, pattern: \"*.db\", url: \"file:///r\"}\n");
+  ASSERT_TRUE(config.ok());
+  const std::string warnings = All(config->warnings);
+  for (const char* text : {":1: databases does nothing beside dbs", ":2: prefix does nothing without a bucket",
+                           ":3: region is empty", "there is no folder /does/not/exist"})
+    EXPECT_NE(warnings.find(text), std::string::npos) << text << "\n" << warnings;
+  EXPECT_EQ(Read("x-d: &d {url: \"file:///r\", bucket: b}\n<<: *d\n").status().code(), Code::kInvalidArgument);
+}
+
+TEST_F(ConfigFileTest, NoSecretInARefusedUrl) {
+  auto config = ReadConfig({{"REPLICA_CONFIG", "off"}, {"REPLICA_URL", "s3://b/app?secret-access-key=SEKRET"}});
+  ASSERT_FALSE(config.ok());
+  EXPECT_EQ(config.status().message().find("SEKRET"), std::string::npos) << config.status().message();
+}
+
 TEST_F(ConfigFileTest, WhatLitestreamFilesHold) {
   ::setenv("HOME", "/home/someone", 1);
   auto config = Read(R"(

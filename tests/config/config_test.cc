@@ -50,6 +50,13 @@ TEST(Config, OwnNamesComeFirstAndAwsNamesLast) {
 }
 
 // A token of the environment was sent with keys that it does not belong to: S3 refuses such a pair.
+TEST(Config, Regression_HalvesOfTwoPairsAreNoPair) {
+  auto config = Read({{"REPLICA_URL", "s3://b/p"}, {"REPLICA_ACCESS_KEY_ID", "r"}, {"AWS_SECRET_ACCESS_KEY", "a"}});
+  ASSERT_TRUE(config.ok());
+  ASSERT_EQ(config->missing.size(), 1U);
+  EXPECT_NE(config->missing[0].find("SECRET_ACCESS_KEY"), std::string::npos);
+}
+
 TEST(Config, Regression_ATokenStaysWithItsKeys) {
   Environment environment = {{"REPLICA_URL", "s3://b/p"},
                              {"AWS_ACCESS_KEY_ID", "a"},

@@ -208,6 +208,24 @@ class CommandTest(harness.TestCase):
         self.assertEqual({h["generation"] for h in holes}, {log[0]["generation"]})
         self.assertIn("log segments %d to %d of" % (log[2]["sequence"], log[3]["sequence"]), self.replica("history", "a.db"))
 
+    def test_an_interrupt_ends_what_waits_for_a_store(self):
+        self.configure()
+        self.make()
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(50)
+            environment = clean_environment(
+                REPLICA_ACCESS_KEY_ID="k", REPLICA_SECRET_ACCESS_KEY="s", REPLICA_REGION="x",
+                REPLICA_ENDPOINT="http://127.0.0.1:%d" % silent.getsockname()[1])
+            for command in (["restore", "s3://b/p", "-o", "r.db"], ["restore", "s3://b/p", "-o", "r.db", "--dry-run"],
+                            ["history", "s3://b/p"], ["check", "s3://b/p"]):
+                process = subprocess.Popen([COMMAND, *command], cwd=self.folder, env=environment,
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                self.addCleanup(process.kill)
+                time.sleep(0.5)
+                process.send_signal(signal.SIGINT)
+                self.assertEqual(process.wait(15), 130, command)
+
     # --- working
 
     def test_verify_sync_snapshot(self):
@@ -254,19 +272,25 @@ class CommandTest(harness.TestCase):
 
     def test_config_says_where_each_value_comes_from_and_no_secret(self):
         self.configure("region: eu-north-1\nretention: 24h\ndbs:\n  - path: a.db\n    replica:\n      url: s3://b/a\n"
-                       "      secret-access-key: ${KEPT}\n      sync-interval: 5s\n")
-        environment = clean_environment(REPLICA_ACCESS_KEY_ID="id-not-to-be-shown", KEPT="secret-not-to-be-shown",
-                                        REPLICA_SYNK="commit")
+                       "      access-key-id: ${KEPT_ID}\n      secret-access-key: ${KEPT}\n      sync-interval: 5s\n")
+        environment = clean_environment(KEPT_ID="id-not-to-be-shown", KEPT="secret-not-to-be-shown", REPLICA_GUARD="true",
+                                        REPLICA_EXEC="serve --password=not-to-be-shown", REPLICA_SYNK="commit")
         for arguments in (["config"], ["config", "--all"], ["--json", "config"]):
             out = self.replica(*arguments, environment=environment)
             self.assertNotIn("not-to-be-shown", out)
-            for text in ("replica.yml:1", "replica.yml:2: retention", "REPLICA_ACCESS_KEY_ID", "replica.yml:8", "REPLICA_SYNK"):
+            for text in ("replica.yml:1", "replica.yml:2: retention", "REPLICA_GUARD", "replica.yml:9", "REPLICA_SYNK"):
                 self.assertIn(text, out)
         report = self.replica_json("config", environment=environment)
         region = [s for s in report["settings"] if s["key"] == "region"][0]
         self.assertEqual((region["value"], region["source"]), ("eu-north-1", "replica.yml:1"))
         self.assertIn("missing: REPLICA_SECRET_ACCESS_KEY", self.replica("config", environment=clean_environment(
             REPLICA_ACCESS_KEY_ID="x"), code=1))
+        # Half of a pair is not completed from another place.
+        del environment["KEPT_ID"]
+        environment.update(AWS_ACCESS_KEY_ID="another", AWS_SECRET_ACCESS_KEY="another")
+        out = self.replica("config", environment=environment, code=1)
+        self.assertIn("missing: REPLICA_ACCESS_KEY_ID", out)
+        self.assertIn("replica.yml:7: access-key-id: the variable KEPT_ID is not set", out)
 
     def test_wrong_configuration_is_told_with_file_and_line(self):
         self.configure("dbs:\n  - path: a.db\n    replika:\n      url: x\n")
@@ -304,6 +328,7 @@ class CommandTest(harness.TestCase):
         settings()
         report = self.replica_json("check")
         outcomes = {step["step"]: step["outcome"] for step in report["checks"][0]["steps"]}
+        self.assertEqual(outcomes.pop("database"), "skipped", "it does not exist yet")
         self.assertEqual(outcomes, dict.fromkeys(["settings", "clock", "list", "put", "get", "conditional-put", "delete"],
                                                  "passed"))
         self.assertEqual(s3.keys("check", os.path.basename(self.folder)), [], "it leaves nothing behind")

@@ -229,6 +229,7 @@ class DashboardTest(harness.TestCase):
                      b"GET / HTTP/1.1\r\nHost: localhost\r\n" + (b"X: " + b"y" * 8000 + b"\r\n") * 8000,
                      b"POST /api/login HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
                      % len(bomb) + bomb,
+                     b"GET /app.js HTTP/1.1\r\nHost: localhost\r\nRange: bytes=" + b"0-," * 2600 + b"0-\r\n\r\n",
                      b"PUT /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60000):
             self.raw(client, "127.0.0.1", data)
             self.assertEqual(client.request("GET", "/healthz")[0] in (200, 503), True)

@@ -336,6 +336,89 @@ class UploaderTest(harness.TestCase):
         application.close()
         self.assert_equal_to_replica(61)
 
+    def test_uploader_process_that_does_not_answer_is_started_again(self):
+        application = Application(self, self.path("a.db"), self.environment(REPLICA_UPLOADER="process"))
+        application.commit()
+        pid = self.uploader(application, "process")["leader_pid"]
+        os.kill(pid, signal.SIGSTOP)
+        application.commit(3000)  # more than the ring of commit times holds
+        time.sleep(3)
+        self.assertGreater(application.status()["lag"]["seconds"], 2.5)
+        self.wait_for(lambda: not alive(pid), 60)
+        application.sync()
+        self.assertNotEqual(self.uploader(application, "process")["leader_pid"], pid)
+        application.close()
+        self.assert_equal_to_replica(3001)
+
+    def test_regression_a_failure_at_the_start_ends_the_process(self):
+        """With metrics-listen the process sometimes waited for ever for a server that had not begun to listen."""
+        with open(self.path("store"), "w"):
+            pass
+        with open(self.path("replica.yml"), "w") as file:
+            file.write("url: file://%s\nmetrics-listen: 127.0.0.1:0\nrestore: auto\ndbs: [{path: a.db}]\n" % self.path("store"))
+        for i in range(20):
+            process = self.replicate(environment=clean_environment())
+            self.assertNotEqual(process.wait(20), 0)
+
+    def test_a_restore_at_the_start_is_called_off_by_a_signal(self):
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(50)
+            with open(self.path("replica.yml"), "w") as file:
+                file.write("url: s3://b/p\nendpoint: http://127.0.0.1:%d\naccess-key-id: k\nsecret-access-key: s\n"
+                           "restore: auto\ndbs: [{path: a.db}]\n" % silent.getsockname()[1])
+            process = self.replicate(environment=clean_environment())
+            time.sleep(0.7)
+            process.terminate()
+            self.assertEqual(process.wait(15), 130)
+
+    def test_regression_a_truncated_control_block_ends_nothing(self):
+        """SIGBUS ended the uploading of all databases."""
+        application = Application(self, self.path("b.db"), clean_environment(REPLICA_SYNC_INTERVAL="0"))
+        application.commit()
+        self.replica("replicate", "--exec", "true", environment=self.environment())
+        environment = dict(self.environment(), REPLICA_DATABASES=self.path("*.db"))
+        with sqlite3.connect(self.path("a.db"), isolation_level=None) as plain:
+            plain.execute("PRAGMA journal_mode=WAL")
+            plain.execute("CREATE TABLE t(x)")
+            uploader = self.replicate(environment=environment)
+
+            def told(name):
+                out = self.replica("--json", "status", self.path(name), environment=environment, code=None)
+                return json.loads(out)["databases"][0]
+            self.wait_for(lambda: told("a.db").get("state") == told("b.db").get("state") == "streaming")
+            os.truncate(self.path("a.db-replica/control"), 0)
+            plain.execute("INSERT INTO t VALUES (1)")
+            self.wait_for(lambda: "cut short" in uploader.stderr.readline())
+            self.wait_for(lambda: told("a.db").get("state") == "streaming")
+            self.assertIsNone(uploader.poll())
+            self.assertEqual(told("b.db")["leader_pid"], uploader.pid)
+        plain.close()
+
+    def test_root_follows_no_link_that_another_made(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root acts as the owner of a database")
+        os.chmod(self.folder, 0o755)
+        os.mkdir(self.path("secret"), 0o700)
+        with sqlite3.connect(self.path("secret/s.db")) as secret:
+            secret.execute("CREATE TABLE t(x)")
+        secret.close()
+        before = open(self.path("secret/s.db"), "rb").read()
+        os.mkdir(self.path("user"))
+        os.symlink(self.path("secret/s.db"), self.path("user/a.db"))
+        os.lchown(self.path("user/a.db"), 65534, 65534)
+        os.chown(self.path("user"), 65534, 65534)
+        for configuration in ("dbs: [{path: %s}]" % self.path("user/a.db"),
+                              "dbs: [{dir: %s, pattern: '*.db'}]" % self.path("user")):
+            with open(self.path("replica.yml"), "w") as file:
+                file.write("url: %s\n%s\n" % (self.url(), configuration))
+            uploader = self.replicate("--config", self.path("replica.yml"), environment=clean_environment())
+            self.wait_for(lambda: "does not follow it" in uploader.stderr.readline())
+            uploader.terminate()
+            self.assertEqual(uploader.wait(20), 0)
+            self.assertEqual(open(self.path("secret/s.db"), "rb").read(), before)
+            self.assertFalse(os.path.exists(self.path("replica")))
+
     def test_uploader_process_ends_when_the_application_is_killed(self):
         application = Application(self, self.path("a.db"), self.environment(REPLICA_UPLOADER="process"))
         application.commit()
