@@ -37,15 +37,14 @@ std::string Crypt(const std::string& password, const std::string& setting) {
   return hash;
 }
 
-// Whom a limit is for: one customer of a provider has a whole /64 of IPv6.
+}  // namespace
+
 std::string Network(const std::string& address) {
   in6_addr six{};
   if (::inet_pton(AF_INET6, address.c_str(), &six) != 1) return address;
   if (IN6_IS_ADDR_V4MAPPED(&six) != 0) return address.substr(address.rfind(':') + 1);
   return HexEncode(six.s6_addr, 8) + "/64";
 }
-
-}  // namespace
 
 std::string RandomToken(size_t bytes) {
   std::vector<unsigned char> buffer(bytes);

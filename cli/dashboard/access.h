@@ -19,6 +19,9 @@ std::string RandomToken(size_t bytes);
 // Compares in a time that does not tell where they differ.
 bool SameSecret(const std::string& a, const std::string& b);
 
+// Whom a limit is for: an address, or of IPv6 the /64, which one customer of a provider has.
+std::string Network(const std::string& address);
+
 // A crypt(5) hash of a password, for dashboard.password-hash.
 Result<std::string> HashPassword(const std::string& password);
 // True when `hash` has a form that this system's crypt(3) knows.

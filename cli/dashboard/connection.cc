@@ -18,6 +18,7 @@
 #include <memory>
 
 #include "base/clock.h"
+#include "cli/dashboard/access.h"
 
 namespace replica {
 namespace {
@@ -186,6 +187,7 @@ bool Serve(socket_t sock, SSL* ssl, ConnectionCount* count, const std::function<
   std::string address;
   int port = 0;
   stream.get_remote_ip_and_port(address, port);
+  address = Network(address);
   if (count->Add(address)) {
     if (ssl == nullptr || stream.Handshake()) {
       for (size_t left = most; left > 0 && stream.AwaitRequest(going); left--) {

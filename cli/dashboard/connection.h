@@ -1,7 +1,7 @@
 // The web server with bounds on what one client, or many, can take of it: cpp-httplib bounds each read, not a request.
 //
 // A request has kRequestTime from its first byte to its last, and kRequestBytes; an answer has kAnswerTime. Connections
-// over kMostConnections, or over kMostOfOneAddress of one address, are closed as they come.
+// over kMostConnections, or over kMostOfOneAddress of one address (or /64), are closed as they come.
 #ifndef LIBREPLICA_CLI_DASHBOARD_CONNECTION_H_
 #define LIBREPLICA_CLI_DASHBOARD_CONNECTION_H_
 
