@@ -5,25 +5,27 @@
 namespace replica {
 namespace {
 
-thread_local CallOff::Question current;
+// Of the innermost scope. A plain pointer, so that nothing is left to destroy at a thread's end.
+thread_local const CallOff* innermost = nullptr;
 
 }  // namespace
 
 CallOff::CallOff(std::function<bool()> question)
     : CallOff(std::make_shared<const std::function<bool()>>(std::move(question))) {}
 
-CallOff::CallOff(Question question) : before_(std::exchange(current, std::move(question))) {}
+CallOff::CallOff(Question question) : question_(std::move(question)), outer_(std::exchange(innermost, this)) {}
 
 CallOff::~CallOff() {
-  current = before_;
+  innermost = outer_;
 }
 
 CallOff::Question CallOff::Current() {
-  return current;
+  return innermost == nullptr ? nullptr : innermost->question_;
 }
 
 bool CallOff::Asked() {
-  return current != nullptr && (*current)();
+  const Question question = Current();
+  return question != nullptr && (*question)();
 }
 
 }  // namespace replica

@@ -29,7 +29,8 @@ class CallOff {
   static bool Asked();
 
  private:
-  const Question before_;
+  const Question question_;
+  const CallOff* const outer_;
 };
 
 }  // namespace replica

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <random>
@@ -19,6 +20,13 @@ namespace replica {
 namespace {
 
 constexpr uint64_t kMagic = 0x3730305254434c52;  // "RLCTR007"; changes with the struct
+
+// The blocks that this process has mapped, for LoseControlPage.
+struct Mapped {
+  std::atomic<ControlBlock*> block;
+  std::atomic<bool> lost;
+};
+std::array<Mapped, 1024> all_mapped;
 
 uint64_t BootHash() {
   // procfs files say they are empty: read a few bytes instead.
@@ -132,7 +140,35 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::OpenExisting(const std::
   return std::unique_ptr<ControlMapping>(new ControlMapping(block));
 }
 
+ControlMapping::ControlMapping(ControlBlock* block) : block_(block) {
+  // In the first place that is free; without one, losing a page ends the process.
+  for (Mapped& mapped : all_mapped) {
+    ControlBlock* nobody = nullptr;
+    if (!mapped.block.compare_exchange_strong(nobody, block)) continue;
+    mapped.lost.store(false);
+    return;
+  }
+}
+
+bool ControlMapping::lost() const {
+  return std::any_of(all_mapped.begin(), all_mapped.end(),
+                     [this](const Mapped& mapped) { return mapped.block.load() == block_ && mapped.lost.load(); });
+}
+
+bool LoseControlPage(const void* address) {
+  for (Mapped& mapped : all_mapped) {
+    const auto* begin = reinterpret_cast<const char*>(mapped.block.load());
+    const auto* at = static_cast<const char*>(address);
+    if (begin == nullptr || at < begin || at >= begin + sizeof(ControlBlock)) continue;
+    mapped.lost.store(true);
+    return true;
+  }
+  return false;
+}
+
 ControlMapping::~ControlMapping() {
+  for (Mapped& mapped : all_mapped)
+    if (mapped.block.load() == block_) mapped.block.store(nullptr);
   ::munmap(block_, sizeof(ControlBlock));
 }
 

@@ -157,11 +157,16 @@ class ControlMapping {
   ControlMapping& operator=(const ControlMapping&) = delete;
 
   ControlBlock* block() const { return block_; }
+  // True once a page of it was lost because its file was cut short (cli/lost_mapping.h): nobody else sees it any more.
+  bool lost() const;
 
  private:
-  explicit ControlMapping(ControlBlock* block) : block_(block) {}
+  explicit ControlMapping(ControlBlock* block);
   ControlBlock* const block_;
 };
+
+// Notes that a page at this address was lost, if it is of a control block that is mapped. For signal handlers: no lock.
+bool LoseControlPage(const void* address);
 
 // Raises the wake word and wakes the leader, whatever it waits for.
 void WakeLeader(ControlBlock* block);

@@ -7,6 +7,8 @@
 #include <csignal>
 #include <cstdint>
 
+#include "base/control_block.h"
+
 namespace replica {
 namespace {
 
@@ -16,13 +18,13 @@ uintptr_t page_size;
 void OnBusError(int signal, siginfo_t* info, void* /*context*/) {
   const int error = errno;
   void* page = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(info->si_addr) & ~(page_size - 1));
-  if (info->si_code != BUS_ADRERR ||
+  if (info->si_code != BUS_ADRERR || !LoseControlPage(info->si_addr) ||
       ::mmap(page, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
     // Back to the access, which ends the process now.
     ::signal(signal, SIG_DFL);
     return;
   }
-  static constexpr char kText[] = "replica: a file that is in use was cut short by somebody else\n";
+  static constexpr char kText[] = "replica: a control block that is in use was cut short by somebody else\n";
   if (::write(STDERR_FILENO, kText, sizeof kText - 1) < 0) {
   }
   errno = error;
@@ -30,7 +32,7 @@ void OnBusError(int signal, siginfo_t* info, void* /*context*/) {
 
 }  // namespace
 
-void SurviveLostMappings() {
+void SurviveLostControlBlocks() {
   page_size = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   struct sigaction action {};
   action.sa_sigaction = OnBusError;

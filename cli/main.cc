@@ -12,7 +12,6 @@
 
 #include "cli/app.h"
 #include "cli/exit_code.h"
-#include "cli/lost_mapping.h"
 #include "cli/output.h"
 #include "ext/hub.h"
 
@@ -85,7 +84,6 @@ std::string NoCommand(const CLI::App& app, int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    replica::SurviveLostMappings();
     replica::Invocation invocation;
     const auto app = replica::BuildApp(&invocation);
     try {

@@ -23,6 +23,7 @@
 #include "cli/commands.h"
 #include "cli/dashboard/server.h"
 #include "cli/exit_code.h"
+#include "cli/lost_mapping.h"
 #include "cli/session.h"
 #include "cli/supervised.h"
 #include "config/parse.h"
@@ -39,6 +40,7 @@ using nlohmann::ordered_json;
 
 constexpr int64_t kLook = 1000000;         // µs between looks for new databases and at their state
 constexpr int kBusy = 50;                  // ms that opening a database may wait for a lock
+constexpr int kLooksForNext = 30;          // of 10 ms: for the next in line to have the leadership
 constexpr int64_t kStatusEvery = 5000000;  // µs between status lines to systemd
 
 // Whether SIGINT or SIGTERM waits to be taken: they are blocked (SignalFd).
@@ -145,11 +147,9 @@ class Replicator {
     ActAsOneself();
     bool all = true;
     for (const std::string& path : paths) {
-      // Whoever has it open with libreplica sends the rest.
-      auto lock = OpenOwnFile(LockPath(Database::FolderOf(path)), O_RDWR);
-      if (lock.ok() && IsLocked(lock->get(), LockByte::kUsers)) continue;
       const auto commits = StatusReport(path).value("lag", ordered_json::object()).value("txids", uint64_t{0});
-      if (commits == 0) continue;
+      // The next in line, who has the leadership by now, sends the rest.
+      if (commits == 0 || IsLed(path)) continue;
       all = false;
       Log(path + ": " + std::to_string(commits) + " commits are not stored yet; they are sent at the next start");
     }
@@ -162,6 +162,16 @@ class Replicator {
     std::string state;
     std::string problem;
   };
+
+  // Whether another process takes, or has taken, the leadership.
+  static bool IsLed(const std::string& path) {
+    auto lock = OpenOwnFile(LockPath(Database::FolderOf(path)), O_RDWR);
+    for (int i = 0; lock.ok() && i < kLooksForNext; i++) {
+      if (IsLocked(lock->get(), LockByte::kLeader)) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  }
 
   Result<std::unique_ptr<OpenDatabase>> Open(const std::string& path) {
     // Before anything of it is changed. What a link leads to may be no database of ours.
@@ -296,6 +306,7 @@ int Serve(Replicator* replicator, const UniqueFd& signals, const std::string& ex
 
 int RunReplicate(const Common& common, const ReplicateArguments& arguments) {
   if (arguments.supervised) return RunSupervised();
+  SurviveLostControlBlocks();
   const Output output(common.output);
   auto fail = [&](const Status& status) {
     output.Error(status);

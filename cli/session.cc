@@ -27,6 +27,8 @@
 namespace replica {
 namespace {
 
+constexpr int kMostLinks = 40;  // as the kernel
+
 bool IsCompanion(const std::string& name) {
   for (const char* end : {"-wal", "-shm", "-journal"})
     if (name.size() > std::string(end).size() &&
@@ -189,15 +191,31 @@ Result<std::unique_ptr<OpenDatabase>> EnsureUploader(const std::string& path) {
 Status TrustLinks(const std::string& path) {
   struct stat target {};
   if (::geteuid() != 0 || ::stat(path.c_str(), &target) != 0) return Ok();  // who opens it will tell
-  for (size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
-    const std::string part = path.substr(0, at);
+  // As the kernel resolves it, name by name, also those that links lead to.
+  std::string done;
+  std::string rest = path;
+  for (int links = 0; !rest.empty();) {
+    const size_t begin = rest.find_first_not_of('/');
+    if (begin == std::string::npos) break;
+    const size_t end = std::min(rest.find('/', begin), rest.size());
+    const std::string part = done + "/" + rest.substr(begin, end - begin);
+    rest.erase(0, end);
     struct stat st {};
     if (::lstat(part.c_str(), &st) != 0) return ErrnoStatus(errno, "stat", part);
-    if (S_ISLNK(st.st_mode) && st.st_uid != 0 && st.st_uid != target.st_uid)
+    if (!S_ISLNK(st.st_mode)) {
+      done = part;
+      continue;
+    }
+    if (st.st_uid != 0 && st.st_uid != target.st_uid)
       return {Code::kPermission, part + " is a link that the owner of " + FullPath(path) +
                                      " did not make: root does not follow it; name the file itself"};
-    if (at == std::string::npos) return Ok();
+    std::error_code error;
+    const std::string to = std::filesystem::read_symlink(part, error).string();
+    if (error || ++links > kMostLinks) return {Code::kPermission, part + " is a link that leads nowhere"};
+    if (to[0] == '/') done.clear();
+    rest.insert(0, to + (rest.empty() ? "" : "/"));
   }
+  return Ok();
 }
 
 namespace {

@@ -316,26 +316,31 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
   return service->database();
 }
 
+// Databases that are closed one after the other, as at the application's end, have one bound together. What a close
+// that flushed everything took is not counted; what one waited in vain comes back little by little, for applications
+// that open and close all the time.
+int64_t Hub::CloseLeft(int64_t now) const {
+  const int64_t most = config_.shutdown_timeout;
+  return std::min(most, std::min(most, close_left_) + (now - last_close_) / kCloseShare);
+}
+
 void Hub::LastClose(const std::shared_ptr<Database>& database) {
   std::shared_ptr<Service> service = FindService(database->path());
   if (service == nullptr) return;
   int64_t begun = 0;
   int64_t timeout = 0;
   {
-    // Databases that are closed one after the other, as at the application's end, have one bound together. What a close
-    // that flushed everything took is not counted; what one waited in vain comes back little by little, for
-    // applications that open and close all the time.
     MutexLock lock(mutex_);
     begun = SystemClock().SteadyMicros();
-    const int64_t most = config_.shutdown_timeout;
-    close_left_ = std::min(most, std::min(most, close_left_) + (begun - last_close_) / kCloseShare);
-    timeout = close_left_ >= std::min(kLeastClose, most) ? std::max<int64_t>(close_left_, 1) : 1;
+    close_left_ = CloseLeft(begun);
+    timeout = close_left_ >= std::min(kLeastClose, config_.shutdown_timeout) ? std::max<int64_t>(close_left_, 1) : 1;
   }
-  const bool flushed = service->Stop(timeout);
+  const Service::Flush flush = service->Stop(timeout);
   {
     MutexLock lock(mutex_);
     last_close_ = SystemClock().SteadyMicros();
-    close_left_ = flushed ? config_.shutdown_timeout : std::max<int64_t>(close_left_ - (last_close_ - begun), 0);
+    if (flush == Service::Flush::kSent) close_left_ = config_.shutdown_timeout;
+    if (flush == Service::Flush::kLeft) close_left_ = std::max<int64_t>(close_left_ - (last_close_ - begun), 0);
   }
   // Opened again by another thread meanwhile.
   if (OpenFiles(database->path()) > 0) service->Start();
@@ -355,7 +360,7 @@ void Hub::StopAll() {
     MutexLock lock(mutex_);
     services = services_;
     // What closes have waited in vain is not waited for again.
-    left = std::max<int64_t>(std::min(config_.shutdown_timeout, close_left_), 1);
+    left = std::max<int64_t>(CloseLeft(SystemClock().SteadyMicros()), 1);
   }
   // One bound for all of them together; what cannot be sent waits in the spool for the next start.
   const int64_t end = SystemClock().SteadyMicros() + left;

@@ -67,6 +67,8 @@ class Hub {
   Status BeforeOpen(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
   std::shared_ptr<Database> WalOpened(const std::string& path, const char* name) EXCLUDES(mutex_);
   void LastClose(const std::shared_ptr<Database>& database) EXCLUDES(mutex_);
+  // µs that a close may wait for the store now.
+  int64_t CloseLeft(int64_t now) const REQUIRES(mutex_);
   int AfterCommit(Database* database);
   struct Target {
     std::string url;

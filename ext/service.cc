@@ -1,7 +1,6 @@
 #include "ext/service.h"
 
 #include <fcntl.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -21,6 +20,7 @@ namespace {
 constexpr int64_t kOpenRetry = 500000;      // µs between tries to open the database
 constexpr int64_t kGuardInterval = 100000;  // µs that a checkpoint may have to wait for the guard's read mark
 constexpr int64_t kGrace = 2000000;         // µs beyond the flush for closing …
+constexpr int64_t kSettle = 3000;           // µs
 constexpr int64_t kShortGrace = 200000;     // … where there is no time for a flush
 constexpr int64_t kHandoverLook = 10000;    // µs between looks whether a dedicated process has the leadership yet
 constexpr int kHandoverLooks = 200;
@@ -54,10 +54,11 @@ void Service::Start() {
   StartThread("replica-lead", [self = shared_from_this()] { self->Run(); }).detach();
 }
 
-bool Service::Stop(int64_t flush_micros) {
+Service::Flush Service::Stop(int64_t flush_micros) {
+  const bool any = !database_->Stale() && Unsent();
   BeginStop(flush_micros);
   AwaitStopped(flush_micros);
-  return database_->Stale() || !Unsent();
+  return !any || database_->Stale() ? Flush::kNothing : Unsent() ? Flush::kLeft : Flush::kSent;
 }
 
 void Service::BeginStop(int64_t flush_micros) {
@@ -85,16 +86,17 @@ void Service::AwaitStopped(int64_t micros) {
   // before its thread runs. So has one whose leader ends just now without having sent everything.
   const auto in_line_until =
       std::min(deadline, std::chrono::steady_clock::now() + std::chrono::microseconds(kNextInLine));
+  // A leader that was killed just now: the thread has the lock in a moment.
+  const auto settled = std::chrono::steady_clock::now() + std::chrono::microseconds(kSettle);
   MutexLock lock(mutex_);
   while (running_ && term_ == stop_term_) {
     const auto until = blocked_ ? in_line_until : deadline;
     if (std::chrono::steady_clock::now() >= until) break;
-    if (blocked_ && !(Unsent() && (lost || LeaderEnds()))) break;
-    lock.WaitUntil(changed_,
-                   std::min(until, std::chrono::steady_clock::now() + std::chrono::microseconds(kHandoverLook)));
+    if (blocked_ && (!Unsent() || (!lost && !LeaderEnds() && std::chrono::steady_clock::now() >= settled))) break;
+    lock.WaitUntil(changed_, std::min(until, std::chrono::steady_clock::now() + std::chrono::microseconds(kSettle)));
   }
   // From here on the database is closed: a thread that gets the leadership later leaves the files alone.
-  abandoned_ = running_ && blocked_ && !wanted_;
+  abandoned_ = running_ && !wanted_ && engine_ == nullptr;
 }
 
 bool Service::Unsent() const {
@@ -105,8 +107,7 @@ bool Service::Unsent() const {
 
 bool Service::LeaderEnds() const {
   const ControlBlock* c = database_->control();
-  const int pid = c->leader_pid.load();
-  return pid == 0 || c->leader_stopping.load() != 0 || (::kill(pid, 0) != 0 && errno == ESRCH);
+  return c->leader_pid.load() == 0 || c->leader_stopping.load() != 0;
 }
 
 void Service::Run() {

@@ -40,9 +40,9 @@ class Service : public std::enable_shared_from_this<Service> {
   // The application has the database open: compete for the leadership. Returns at once.
   void Start() EXCLUDES(mutex_);
   // The application closed it: flush for at most `flush_micros`, close, give the leadership away. Returns when that is
-  // done, or shortly after the time is up (the thread then ends by itself). False when the store does not have
-  // everything, as far as the control block tells.
-  bool Stop(int64_t flush_micros) EXCLUDES(mutex_);
+  // done, or shortly after the time is up (the thread then ends by itself).
+  enum class Flush { kNothing, kSent, kLeft };  // there was nothing to send; all of it was sent; not all was
+  Flush Stop(int64_t flush_micros) EXCLUDES(mutex_);
   // Its two halves, so that several databases can flush at the same time: BeginStop returns at once.
   void BeginStop(int64_t flush_micros) EXCLUDES(mutex_);
   void AwaitStopped(int64_t micros) EXCLUDES(mutex_);

@@ -248,7 +248,7 @@ void UploaderProcess::Run() {
       continue;
     }
     pollfd polls[2] = {{wake, POLLIN, 0}, {socket, POLLIN, 0}};
-    const int64_t next = socket < 0 ? start_at : std::max(ping_at_, asked_at_ == 0 ? 0 : asked_at_ + kPing);
+    const int64_t next = socket < 0 ? start_at : asked_at_ != 0 ? asked_at_ + kSilence + 1 : ping_at_;
     const int timeout = wanted || socket >= 0 ? static_cast<int>(std::max<int64_t>(next - now, 0) / 1000 + 1) : -1;
     // What it has said comes first: this process may have been stopped itself.
     if (::poll(polls, socket < 0 ? 1 : 2, timeout) == 0 && socket >= 0) LookAfter(SystemClock().SteadyMicros());

@@ -229,7 +229,7 @@ ordered_json StatusReport(const std::string& path) {
   // of commit times.
   int64_t since = c->unacknowledged_since.load();
   const uint32_t oldest = c->oldest_changes.load(std::memory_order_acquire) - c->captured_changes.load();
-  if (since == 0 && oldest != 0 && oldest <= committed - captured) {
+  if (since == 0 && oldest != 0 && oldest <= committed - captured && c->oldest_time.load() != 0) {
     since = c->oldest_time.load();
   } else if (since == 0 && committed > captured) {
     const uint32_t next = c->time_next.load(std::memory_order_acquire);

@@ -47,7 +47,8 @@ bool Engine::Run() {
   const CallOff call_off([this] { return Stopping() && clock_.SteadyMicros() >= stop_at_.load(); });
   bool yielded = false;
   control_->leader_dedicated.store(place_.yields ? 0 : 1);
-  control_->leader_stopping.store(Stopping() ? 1 : 0);
+  control_->leader_stopping.store(0);
+  if (Stopping()) control_->leader_stopping.store(1);
   control_->leader_pid.store(::getpid());
   handover_seen_ = place_.handover;
   StoreText(&control_->url, store_->url());
@@ -70,7 +71,7 @@ bool Engine::Run() {
         if (status.code() != Code::kUnavailable) source_->LetGo();
         SetError(status);
         Backoff(status, &capture_attempts_, &attempt_at_);
-      } else {
+      } else if (clock_.SteadyMicros() >= attempt_at_) {
         capture_attempts_ = 0;
       }
     } else if (clock_.SteadyMicros() >= attempt_at_) {
@@ -128,6 +129,8 @@ Status Engine::Save(const std::vector<uint32_t>& changed) {
 Status Engine::Stream() {
   if (fenced_) return Ok();
   const int64_t now = clock_.SteadyMicros();
+  // Also while capture rests: Sleep counts on it.
+  if (state_.snapshot_txid != 0 && !looking_ && now >= look_at_ && !Stopping()) Look();
   if (control_->overflow.exchange(0) != 0)
     LoseTrack("the spool's bound was reached, or the disk was full, when the WAL restarted");
   if (now < attempt_at_) {  // after a local error: give the disk a moment, but go on sending
@@ -141,7 +144,7 @@ Status Engine::Stream() {
   } else {
     REPLICA_TRY(SnapshotStep());
     if (control_->mark_wanted.load() != control_->mark_done.load()) REPLICA_TRY(Mark());
-    const bool urgent = control_->sync_wanted.load() != captured_ticket_ || Stopping();
+    const bool urgent = control_->sync_wanted.load() != captured_ticket_ || capture_due_ || Stopping();
     const uint64_t backlog = source_->Backlog();
     const bool idle = queue_.empty() && !log_in_flight_;
     const bool full = backlog >= options_.encode.fold_above;
@@ -150,7 +153,6 @@ Status Engine::Stream() {
     else
       REPLICA_TRY(source_->Relieve());
   }
-  if (state_.snapshot_txid != 0 && !looking_ && now >= look_at_ && !Stopping()) Look();
   Send();
   return Ok();
 }
@@ -209,10 +211,11 @@ void Engine::Sleep() {
   // The other half of Dekker (Database::Tap): what was committed or asked before wake_at was visible is looked for now.
   const bool commit = idle && streaming && !needs_resync_ && !resting &&
                       (control_->committed.load(std::memory_order_seq_cst) != committed || source_->Backlog() != 0);
-  const bool asked = streaming && !resting && !needs_resync_ &&
-                     ((control_->sync_wanted.load() != captured_ticket_ && queue_.empty() && !log_in_flight_) ||
-                      (control_->snapshot_wanted.load() != control_->snapshot_done.load() && !snapshot_) ||
-                      SnapshotDue() || control_->mark_wanted.load() != control_->mark_done.load());
+  const bool asked =
+      streaming && !resting && !needs_resync_ &&
+      (((control_->sync_wanted.load() != captured_ticket_ || capture_due_) && queue_.empty() && !log_in_flight_) ||
+       (control_->snapshot_wanted.load() != control_->snapshot_done.load() && !snapshot_) || SnapshotDue() ||
+       control_->mark_wanted.load() != control_->mark_done.load());
   if (!commit && !asked && !YieldsNow() && mailbox_->Empty()) FutexWait(&control_->wake_word, word, wait);
   control_->wake_at.store(kWakeNever, std::memory_order_seq_cst);
 }

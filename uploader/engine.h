@@ -170,7 +170,8 @@ class Engine {
   uint64_t snapshot_log_bytes_ = 0;  // log_bytes when it was made
   uint32_t snapshot_ticket_ = 0;     // requests that it answers
   uint64_t captured_ticket_ = 0;     // sync requests whose commits are captured
-  int64_t next_turn_ = 0;            // steady µs: the next PUT may start
+  bool capture_due_ = true;  // since the attach or a resync nothing was captured to the end: counts are not known
+  int64_t next_turn_ = 0;    // steady µs: the next PUT may start
   int64_t retry_at_ = 0;
   int64_t snapshot_retry_at_ = 0;
   int64_t log_put_at_ = 0;       // steady µs: when the PUT under way began
@@ -178,7 +179,8 @@ class Engine {
   int64_t snapshot_begun_ = 0;   // steady µs: when the snapshot was begun
   int64_t look_at_ = 0;          // steady µs: when to see next whether the replica is still there
   bool looking_ = false;
-  bool look_failed_ = false;
+  bool look_failed_ = false;  // last_error is what a look has met
+  std::string look_told_;
   uint32_t handover_seen_ = 0;
   int64_t yield_by_ = 0;  // steady µs; 0: nobody asked
   int64_t attempt_at_ = 0;

@@ -25,6 +25,7 @@ Status Engine::Attach() {
   snapshot_.reset();
   builder_.reset();
   needs_resync_ = false;
+  capture_due_ = true;
   fenced_ = false;
   looking_ = false;
   // A look is not worth its cost to a process that has the database open for a moment, or after another's.
@@ -349,8 +350,6 @@ Status Engine::NewGeneration(bool rightful) {
   fresh.txid = 1;
   fresh.acknowledged_txid = 0;
   fresh.url = store_->url();
-  const uint64_t ticket = control_->sync_wanted.load(std::memory_order_seq_cst);
-  const uint64_t committed = control_->committed.load(std::memory_order_seq_cst);
   REPLICA_TRY(WithView([&]() -> Status {
     REPLICA_ASSIGN(PageTable table, ScanView(source_));
     REPLICA_ASSIGN(auto names, ListFiles(place_.folder + "/spool"));
@@ -365,8 +364,6 @@ Status Engine::NewGeneration(bool rightful) {
     state_ = fresh;
     table_ = std::move(table);
     source_->SetPosition(state_.wal, state_.anchor);
-    control_->captured_changes.store(source_->view_changes());
-    control_->captured_commit.store(committed);
     REPLICA_TRY(source_->ResetJournal(true));
     Activate();
     return Ok();
@@ -374,7 +371,6 @@ Status Engine::NewGeneration(bool rightful) {
   queue_.clear();
   needs_resync_ = false;
   attached_ = true;
-  captured_ticket_ = ticket;
   control_->acknowledged_txid.store(0);
   events_.Add("generation", HexEncode(generation) + " begins with " + std::to_string(table_.pages()) + " pages");
   PublishPosition();

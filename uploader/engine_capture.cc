@@ -13,6 +13,7 @@ constexpr uint64_t kLargestPut = 5ULL << 30;  // S3's limit for one PUT
 // A snapshot's copy is frozen in a read view when so few of its pages are left, or after so many rounds.
 constexpr uint32_t kFewPages = 512;
 constexpr int kMostRounds = 8;
+constexpr int64_t kLookAgain = 10000;  // µs before another try of a capture that could not read
 
 }  // namespace
 
@@ -32,8 +33,12 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
     if (!batch->journals.empty()) source_->Release(*batch);
     if (batch->whole) {
       captured_ticket_ = ticket;
+      capture_due_ = false;
       control_->captured_changes.store(changes);
       control_->captured_commit.store(committed);
+    } else if (until == nullptr) {
+      // The WAL was restarted again and again, or its index is being rebuilt.
+      attempt_at_ = clock_.SteadyMicros() + kLookAgain;
     }
     Acknowledge();
     return between ? between() : Ok();
@@ -76,7 +81,10 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
   }
   table_.Commit();
   source_->Release(*batch);
-  if (batch->whole) captured_ticket_ = ticket;
+  if (batch->whole) {
+    captured_ticket_ = ticket;
+    capture_due_ = false;
+  }
   control_->bytes_raw.fetch_add(batch->raw_bytes());
   if (batch->end_changes_known) control_->captured_changes.store(batch->end_changes);
   const uint64_t end = batch->end.Packed();
@@ -107,8 +115,6 @@ Status Engine::Resync() {
   SegmentHeader header = Header();
   header.sequence = state_.sequence + 1;
   header.min_txid = state_.txid + 1;
-  const uint64_t ticket = control_->sync_wanted.load(std::memory_order_seq_cst);
-  const uint64_t committed = control_->committed.load(std::memory_order_seq_cst);
   EncodedSegment encoded;
   Status reset;
   Status status = WithView([&]() -> Status {
@@ -138,8 +144,7 @@ Status Engine::Resync() {
     }
     table_.Commit();
     source_->SetPosition(state_.wal, state_.anchor);
-    control_->captured_changes.store(source_->view_changes());
-    control_->captured_commit.store(committed);
+    // No request is met yet: the view may be older than it. The next capture meets it.
     // The segment is part of the history by now: a journal that cannot be reset costs another comparison, not a hole.
     reset = source_->ResetJournal(true);
     if (reset.ok()) Activate();
@@ -147,7 +152,7 @@ Status Engine::Resync() {
   });
   REPLICA_TRY(status);
   needs_resync_ = !reset.ok();
-  captured_ticket_ = ticket;
+  capture_due_ = true;
   if (encoded.size == 0) {
     events_.Add("resync", "no page differs: the history goes on");
   } else {

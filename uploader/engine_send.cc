@@ -178,18 +178,27 @@ void Engine::LookDone(const Status& status) {
   PlanLook(kLookInterval);
   if (status.ok()) {
     control_->looked_at.store(clock_.WallMicros());
-    if (std::exchange(look_failed_, false)) ClearError();
+    look_told_.clear();
+    // What a look has told, nothing else's.
+    if (std::exchange(look_failed_, false) && error_.ok()) ClearError();
   } else if (status.code() == Code::kNotFound) {
     events_.Add("replica", "it is not what was stored: " + status.message() +
                                ". A snapshot is made, so that what follows is restorable; what is missing is lost");
     state_.snapshot_txid = 0;
     (void)Save({});
+    control_->acknowledged_txid.store(0);
     // In a store that holds nothing of this database the place is not taken yet.
     store_->PutAsync(kClaimKey, ObjectBody::FromBytes(ClaimText()), true, [](const Status&) {});
     SetState();
   } else {
-    look_failed_ = true;
-    SetError(status);
+    // Told, but no error of the uploading: what PUTs answer decides about that.
+    if (look_told_ != status.message()) events_.Add("error", "looking at the replica: " + status.message());
+    look_told_ = status.message();
+    if (error_.ok()) {
+      look_failed_ = true;
+      StoreText(&control_->last_error, status.message());
+      if (control_->error_since.load() == 0) control_->error_since.store(clock_.WallMicros());
+    }
     PlanLook(kLookAgain);
   }
 }

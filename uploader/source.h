@@ -66,8 +66,6 @@ class Source {
   // True when the position is the view's state: all of its commits are collected and none that came after.
   virtual bool AtView() const = 0;
   virtual uint32_t view_pages() const = 0;
-  // SQLite's count of commits at the view, for the lag in status (a guess when commits came between two looks).
-  virtual uint32_t view_changes() const = 0;
   virtual uint32_t page_size() const = 0;
   virtual Status ReadView(uint32_t page, uint8_t* out) = 0;
 };

@@ -17,7 +17,8 @@ namespace {
 constexpr uint64_t kChunkMagic = 0x314b48434a524c52;  // "RLRJCHK1"
 constexpr char kJournalPrefix[] = "journal-";
 constexpr size_t kCopyBytes = 1 << 20;
-constexpr int kMostTickLooks = 40;  // of half a millisecond: the longest tick is 10 ms
+constexpr int64_t kLongestTick = 20000000;  // ns
+constexpr int kMostTickLooks = 40;          // of half a millisecond: the longest tick is 10 ms
 
 // True when the wal-index no longer has these salts. A header that is being changed just now is read again.
 bool Restarted(const volatile void* region0, const WalSalts& salts) {
@@ -48,7 +49,9 @@ bool AwaitTick(const FileStamp& stamp) {
     timespec now{};
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
     const int64_t nanos = int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
-    if (nanos - nanos % unit > std::max(stamp.modified, stamp.changed)) return true;
+    const int64_t written = std::max(stamp.modified, stamp.changed);
+    if (nanos - nanos % unit > written) return true;
+    if (written - nanos > kLongestTick) return false;  // the clock was set back, or is another machine's
     timespec pause{0, 500000};
     nanosleep(&pause, nullptr);
   }
@@ -279,7 +282,7 @@ void Database::KeepOldest(uint32_t slot, uint32_t changes) noexcept {
   const auto waiting = static_cast<int32_t>(changes - captured);
   if (waiting <= 0) return;
   const auto kept = static_cast<int32_t>(c->oldest_changes.load(std::memory_order_relaxed) - captured);
-  if (kept > 0 && kept <= waiting) return;
+  if (kept > 0 && kept <= waiting && c->oldest_time.load(std::memory_order_relaxed) != 0) return;
   // Called twice a round, so it is still in the ring unless capture went on in between: then the oldest that is.
   const uint32_t back = std::min<uint32_t>({static_cast<uint32_t>(waiting) - 1, kCommitTimes - 1, slot});
   c->oldest_time.store(c->times[(slot - back) % kCommitTimes].time.load(std::memory_order_relaxed),
@@ -293,6 +296,8 @@ void Database::BeginWal(uint64_t position, uint32_t changes) noexcept {
   uint32_t gate_changes = 0;
   const uint64_t life = Life();
   const uint64_t gate = LastGate(life, &gate_changes);
+  // A count of an earlier life says nothing any more.
+  if (c->begin_life.load(std::memory_order_relaxed) != life) c->oldest_time.store(0, std::memory_order_relaxed);
   c->begin_life.store(life, std::memory_order_release);
   c->begin_gate.store(gate, std::memory_order_release);
   // The first WAL of a life follows the last close, if nobody has written to the file since.
@@ -484,9 +489,7 @@ Status Database::ResetJournal(uint64_t durable, bool drop) {
 }
 
 bool Database::Stale() const {
-  struct stat st {};
-  return ::stat((folder_ + "/control").c_str(), &st) != 0 || st.st_ino != control_inode_ ||
-         st.st_size != static_cast<off_t>(sizeof(ControlBlock));
+  return mapping_->lost() || InodeOf(folder_ + "/control") != control_inode_;
 }
 
 void Database::ForgetAfterFork() {

@@ -79,15 +79,17 @@ bool WalSource::NothingCommitted() const {
   return connection_->Index(&header) && header.max_frame == 0 && header.changes == 0;
 }
 
+bool WalSource::ReadIndex(WalIndexHeader* header) {
+  if (connection_->Index(header)) return true;
+  // A process was killed while it changed it: the next read transaction rebuilds it, if need be one of ours.
+  ReadState ignored;
+  if (connection_->BeginRead(&ignored).ok()) connection_->EndRead();
+  return connection_->Index(header);
+}
+
 Result<bool> WalSource::Reachable() {
   WalIndexHeader header;
-  if (!connection_->Index(&header)) {
-    // A process was killed while it changed it: the next read transaction rebuilds it, if need be one of ours.
-    ReadState ignored;
-    if (connection_->BeginRead(&ignored).ok()) connection_->EndRead();
-    if (!connection_->Index(&header))
-      return Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
-  }
+  if (!ReadIndex(&header)) return Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
   if (position_.salts != WalSalts{} && header.wal_salts() == position_.salts) {
     if (position_.frame == 0) return true;
     FrameHeader frame;
@@ -307,7 +309,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
     status = ReadJournals(&r);
     if (!status.ok() || r.Reached()) break;
     WalIndexHeader header;
-    if (!connection_->Index(&header)) {
+    if (!ReadIndex(&header)) {
       status = Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
       break;
     }

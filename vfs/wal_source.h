@@ -48,7 +48,6 @@ class WalSource : public Source {
   const WalPosition& view_position() const override { return view_.state().position; }
   WalAnchor view_anchor() const override { return view_anchor_; }
   uint32_t view_pages() const override { return view_.pages(); }
-  uint32_t view_changes() const override { return view_.state().changes; }
   uint32_t page_size() const override { return page_size_; }
   Status ReadView(uint32_t page, uint8_t* out) override { return view_.Read(page, out); }
 
@@ -75,6 +74,8 @@ class WalSource : public Source {
   };
   // `live`: it is the WAL that is there now, not one that a journal remembers.
   Succession LeadsOn(const WalPosition& at, const WalSalts& salts, const Database::WalBegin& begin, bool live) const;
+  // Reads the wal-index; false when a process that was killed has left it torn and it cannot be mended now.
+  bool ReadIndex(WalIndexHeader* header);
   uint32_t NotDurable() const;  // committed frames that only the WAL holds
   Status CheckChanges(uint32_t changes);
   Status Lost(const std::string& why) const;

@@ -2,6 +2,7 @@
 silently left out (Invariant NoSilentGap). Each case was once a silent divergence."""
 import fcntl
 import os
+import shutil
 import sqlite3
 import struct
 import subprocess
@@ -68,6 +69,28 @@ class ForeignWriter(harness.TestCase):
         db = self.attach()
         self.assert_equal(db)
         self.assertEqual([m for k, m in db.execute("SELECT kind, message FROM replica_events") if k == "resync"], [])
+
+    def test_Invariant_NoCommitLost_a_resync_from_an_older_view_meets_no_request(self):
+        """With every read mark held by a reader the resync's view was older than the request that it was taken to meet."""
+        self.make()
+        self.attach().close()
+        self.plain(*self.HIDDEN)
+        writer = connect(self.path("app.db"), False)
+        readers = []
+        for i in range(4):
+            writer.execute("INSERT INTO t VALUES (?)", (i,))
+            readers.append(connect(self.path("app.db"), False))
+            readers[-1].execute("BEGIN")
+            readers[-1].execute("SELECT count(*) FROM t").fetchone()
+        writer.execute("INSERT INTO t VALUES ('late')")
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?, '{\"sync_interval_ms\": 0}')", self.url())
+        sync(db)
+        shutil.copytree(self.path("replica"), self.path("copy"))
+        for connection in readers + [writer]:
+            connection.close()
+        harness.restore(self.url("copy"), self.path("r.db"))
+        self.assertEqual(one(connect(self.path("r.db"), False), "SELECT count(*) FROM t WHERE x = 'late'"), 1)
 
     def test_restart_behind_a_fresh_attach(self):
         self.make()

@@ -1,6 +1,7 @@
 """Uploading in a process of its own: replica replicate, alone and beside applications, and uploader=process."""
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -360,6 +361,21 @@ class UploaderTest(harness.TestCase):
             process = self.replicate(environment=clean_environment())
             self.assertNotEqual(process.wait(20), 0)
 
+    def test_unsent_commits_are_told_at_the_end(self):
+        """Also when a process that does not replicate has the database open."""
+        application = Application(self, self.path("a.db"), clean_environment())
+        application.commit()
+        uploader = self.replicate()
+        self.wait_for(lambda: application.status().get("uploader") == "process")
+        application.sync()
+        shutil.rmtree(self.path("replica"))
+        with open(self.path("replica"), "w"):
+            pass
+        application.commit(5)
+        uploader.terminate()
+        self.assertEqual(uploader.wait(60), 3)
+        self.assertIn("5 commits are not stored yet", uploader.stderr.read())
+
     def test_a_restore_at_the_start_is_called_off_by_a_signal(self):
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
@@ -403,7 +419,7 @@ class UploaderTest(harness.TestCase):
         with sqlite3.connect(self.path("secret/s.db")) as secret:
             secret.execute("CREATE TABLE t(x)")
         secret.close()
-        before = open(self.path("secret/s.db"), "rb").read()
+        before = harness.digest(self.path("secret/s.db"))
         os.mkdir(self.path("user"))
         os.symlink(self.path("secret/s.db"), self.path("user/a.db"))
         os.lchown(self.path("user/a.db"), 65534, 65534)
@@ -418,6 +434,17 @@ class UploaderTest(harness.TestCase):
             self.assertEqual(uploader.wait(20), 0)
             self.assertEqual(open(self.path("secret/s.db"), "rb").read(), before)
             self.assertFalse(os.path.exists(self.path("replica")))
+            # Not through a link of root's own that leads to the other's either.
+            if "dir" not in configuration:
+                os.symlink(self.path("user/a.db"), self.path("b.db"))
+                os.rename(self.path("b.db"), self.path("user/b.db"))
+                with open(self.path("replica.yml"), "w") as file:
+                    file.write("url: %s\ndbs: [{path: %s}]\n" % (self.url(), self.path("user/b.db")))
+                uploader = self.replicate("--config", self.path("replica.yml"), environment=clean_environment())
+                self.wait_for(lambda: "does not follow it" in uploader.stderr.readline())
+                uploader.terminate()
+                self.assertEqual(uploader.wait(20), 0)
+                os.remove(self.path("user/b.db"))
 
     def test_uploader_process_ends_when_the_application_is_killed(self):
         application = Application(self, self.path("a.db"), self.environment(REPLICA_UPLOADER="process"))
