@@ -1,6 +1,7 @@
 """Uploading in a process of its own: replica replicate, alone and beside applications, and uploader=process."""
 import json
 import os
+import pathlib
 import shutil
 import signal
 import socket
@@ -419,7 +420,7 @@ class UploaderTest(harness.TestCase):
         with sqlite3.connect(self.path("secret/s.db")) as secret:
             secret.execute("CREATE TABLE t(x)")
         secret.close()
-        before = harness.digest(self.path("secret/s.db"))
+        before = pathlib.Path(self.path("secret/s.db")).read_bytes()
         os.mkdir(self.path("user"))
         os.symlink(self.path("secret/s.db"), self.path("user/a.db"))
         os.lchown(self.path("user/a.db"), 65534, 65534)
@@ -432,7 +433,7 @@ class UploaderTest(harness.TestCase):
             self.wait_for(lambda: "does not follow it" in uploader.stderr.readline())
             uploader.terminate()
             self.assertEqual(uploader.wait(20), 0)
-            self.assertEqual(open(self.path("secret/s.db"), "rb").read(), before)
+            self.assertEqual(pathlib.Path(self.path("secret/s.db")).read_bytes(), before)
             self.assertFalse(os.path.exists(self.path("replica")))
             # Not through a link of root's own that leads to the other's either.
             if "dir" not in configuration:
