@@ -17,7 +17,8 @@ uintptr_t page_size;
 // Synchronous, in the thread that made the access: only system calls.
 void OnBusError(int signal, siginfo_t* info, void* /*context*/) {
   const int error = errno;
-  void* page = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(info->si_addr) & ~(page_size - 1));
+  auto* at = static_cast<char*>(info->si_addr);
+  char* page = at - (reinterpret_cast<uintptr_t>(at) & (page_size - 1));
   if (info->si_code != BUS_ADRERR || !LoseControlPage(info->si_addr) ||
       ::mmap(page, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
     // Back to the access, which ends the process now.

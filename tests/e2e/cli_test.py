@@ -196,7 +196,7 @@ class CommandTest(harness.TestCase):
 
     def test_history_names_what_is_missing(self):
         self.configure()
-        self.make(12)
+        self.make(60)
         history = self.replica_json("history", "a.db")
         self.assertEqual(history["holes"], [])
         log = [s for s in history["segments"] if s["kind"] == "log"]
