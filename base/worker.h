@@ -1,5 +1,5 @@
-// One background thread that runs tasks in order. It starts with the first task and blocks every signal, so that an
-// application's handlers run on the application's own threads. The destructor finishes the queue.
+// One background thread that runs tasks in order. It starts with the first task and blocks signals (StartThread), so
+// that an application's handlers run on the application's own threads. The destructor finishes the queue.
 #ifndef LIBREPLICA_BASE_WORKER_H_
 #define LIBREPLICA_BASE_WORKER_H_
 

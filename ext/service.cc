@@ -93,7 +93,8 @@ void Service::AwaitStopped(int64_t micros) {
     const auto until = blocked_ ? in_line_until : deadline;
     if (std::chrono::steady_clock::now() >= until) break;
     if (blocked_ && (!Unsent() || (!lost && !LeaderEnds() && std::chrono::steady_clock::now() >= settled))) break;
-    lock.WaitUntil(changed_, std::min(until, std::chrono::steady_clock::now() + std::chrono::microseconds(kSettle)));
+    lock.WaitUntil(changed_, std::min(until, std::chrono::steady_clock::now() +
+                                                 std::chrono::microseconds(blocked_ ? kSettle : kHandoverLook)));
   }
   // From here on the database is closed: a thread that gets the leadership later leaves the files alone.
   abandoned_ = running_ && !wanted_ && engine_ == nullptr;

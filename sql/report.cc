@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/byte_lock.h"
@@ -53,21 +54,18 @@ Status Await(ControlBlock* c, int64_t micros, const VerifyProgress& progress, co
 
 // What is missing before the newest snapshot concerns earlier states only: a warning.
 Status LookForHoles(const Verified& v, ordered_json* report, ordered_json* errors) {
-  uint64_t expected = 0;
-  uint64_t included = 0;  // the last log segment that the newest snapshot makes unnecessary
-  ordered_json warnings = ordered_json::array();
   REPLICA_ASSIGN(auto log, ListLog(v.store.get(), v.generation, 0));
+  REPLICA_ASSIGN(auto snapshots, ListSnapshots(v.store.get(), v.generation));
+  uint64_t included = 0;  // the last log segment that the newest snapshot makes unnecessary
+  if (!snapshots.empty()) {
+    const std::string key = SnapshotKey(v.generation, snapshots.back().txid);
+    REPLICA_ASSIGN(const Segment ends, ReadSegmentEnds(v.store.get(), key, snapshots.back().size));
+    included = ends.header.sequence;
+  }
+  ordered_json warnings = ordered_json::array();
+  uint64_t expected = log.empty() ? 0 : std::min(log.front().sequence, included + 1);
   for (const LogObject& entry : log) {
-    if (expected != 0 && entry.sequence != expected) {
-      if (included == 0) {
-        REPLICA_ASSIGN(auto snapshots, ListSnapshots(v.store.get(), v.generation));
-        if (!snapshots.empty()) {
-          const SnapshotObject& newest = snapshots.back();
-          REPLICA_ASSIGN(const Segment ends,
-                         ReadSegmentEnds(v.store.get(), SnapshotKey(v.generation, newest.txid), newest.size));
-          included = ends.header.sequence;
-        }
-      }
+    if (entry.sequence != expected) {
       const std::string hole = "log segment " + Hex16(expected) + " is missing: states from it on cannot be restored";
       if (entry.sequence - 1 > included) {
         errors->push_back(hole + "; a snapshot (`replica snapshot`) makes the present one restorable again");

@@ -1,5 +1,7 @@
 #include "uploader/verify.h"
 
+#include <algorithm>
+
 #include "uploader/replica.h"
 #include "uploader/segment_reader.h"
 
@@ -32,7 +34,7 @@ class ObjectsVerifier {
       else
         included = std::max(included, checked.segment.header.sequence);
     }
-    uint64_t expected = log.empty() ? 0 : log.front().sequence;
+    uint64_t expected = log.empty() ? 0 : std::min(log.front().sequence, included + 1);
     bool follows = false;
     Segment previous;
     for (const LogObject& entry : log) {

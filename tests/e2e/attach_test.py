@@ -230,6 +230,13 @@ for i in range(10**6):
             db.execute("INSERT INTO t VALUES (?)", (i,))
             sync(db)
         log = sorted(glob.glob(self.path("replica/*/log/*")))
+        # The first one too: nothing but the snapshot before it tells that it is missing.
+        os.rename(log[0], self.path("kept"))
+        for depth in ("quick", "full", "objects"):
+            report = ask(db, "SELECT replica_verify('main', ?)", depth)
+            self.assertFalse(report["ok"], depth)
+            self.assertIn("missing", report["errors"][0], depth)
+        os.rename(self.path("kept"), log[0])
         os.remove(log[1])
         for depth in ("quick", "full", "objects"):
             report = ask(db, "SELECT replica_verify('main', ?)", depth)

@@ -11,6 +11,17 @@ namespace {
 // A database that SQLite writes, and its wal-index as the tap sees it.
 class DatabaseTest : public testing::Test {
  protected:
+  // What SQLite's last close of a database with commits makes of it.
+  ClosedAt OpenAndClose() {
+    database_->AddUser();
+    database_->PassGate(region_);
+    const ClosedAt at = database_->Closing(region_);
+    Exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    database_->NoteClosed(at);
+    database_->RemoveUser();
+    return at;
+  }
+
   void SetUp() override {
     path_ = folder_.path() + "/a.db";
     ASSERT_EQ(sqlite3_open(path_.c_str(), &db_), SQLITE_OK);
@@ -176,12 +187,7 @@ TEST_F(DatabaseTest, Invariant_NoSilentGap_ACloseAfterCommitsThatPassedNoGateIsN
 }
 
 TEST_F(DatabaseTest, AVisitWithoutACommitLeavesTheNote) {
-  database_->AddUser();
-  database_->PassGate(region_);
-  const ClosedAt at = database_->Closing(region_);
-  Exec("PRAGMA wal_checkpoint(TRUNCATE)");
-  database_->NoteClosed(at);
-  database_->RemoveUser();
+  const ClosedAt at = OpenAndClose();
   database_->AddUser();
   const uint64_t life = database_->Life();
   database_->NoteClosed({{}, 0, {life, 0, 0}});
@@ -194,12 +200,7 @@ TEST_F(DatabaseTest, AVisitWithoutACommitLeavesTheNote) {
 }
 
 TEST_F(DatabaseTest, TheFirstWalOfALifeFollowsTheCloseBefore) {
-  database_->AddUser();
-  database_->PassGate(region_);
-  const ClosedAt at = database_->Closing(region_);
-  Exec("PRAGMA wal_checkpoint(TRUNCATE)");
-  database_->NoteClosed(at);
-  database_->RemoveUser();
+  const ClosedAt at = OpenAndClose();
   database_->AddUser();
   Exec("INSERT INTO t VALUES(1)");
   database_->Tap(region_);
