@@ -11,6 +11,7 @@
 #include <cstring>
 #include <random>
 
+#include "base/boot.h"
 #include "base/byte_lock.h"
 #include "base/fs.h"
 #include "base/futex.h"
@@ -27,18 +28,6 @@ struct Mapped {
   std::atomic<bool> lost;
 };
 std::array<Mapped, 1024> all_mapped;
-
-uint64_t BootHash() {
-  // procfs files say they are empty: read a few bytes instead.
-  char text[64] = "";
-  auto fd = OpenFile("/proc/sys/kernel/random/boot_id", O_RDONLY);
-  size_t n = 0;
-  if (fd.ok()) {
-    auto got = ReadAt(fd->get(), text, sizeof text, 0, "boot_id");
-    if (got.ok()) n = *got;
-  }
-  return Hash64(std::string_view(text, n));
-}
 
 Result<ControlBlock*> Map(const UniqueFd& fd, const std::string& path) {
   void* p = ::mmap(nullptr, sizeof(ControlBlock), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);

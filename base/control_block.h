@@ -130,6 +130,11 @@ struct ControlBlock {
   std::atomic<uint32_t>
       handover;  // raised by a dedicated uploader that wants the leadership, before it wakes the leader
 
+  // The database file that the leader captures (FileId): a connection on another file, one that was replaced or removed,
+  // neither taps nor passes gates. Written by the leader when it attaches, inode last; inode 0: not known yet.
+  std::atomic<uint64_t> file_device;
+  std::atomic<uint64_t> file_inode;
+
   // Text guarded by a sequence number: odd while it is being written.
   struct Text {
     std::atomic<uint32_t> version;

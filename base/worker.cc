@@ -2,21 +2,46 @@
 
 #include <pthread.h>
 
+#include <atomic>
 #include <csignal>
+#include <exception>
 #include <utility>
 
 namespace replica {
 
-std::thread StartThread(const std::string& name, std::function<void()> body) {
+namespace {
+
+std::atomic<int> own_threads{0};
+
+}  // namespace
+
+int OwnThreads() {
+  return own_threads.load();
+}
+
+Result<std::thread> StartThread(const std::string& name, std::function<void()> body) {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   // What an instruction of the thread's own raises would end the process if it were blocked, past any handler.
   for (int own : {SIGBUS, SIGSEGV, SIGILL, SIGFPE}) sigdelset(&all, own);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::thread thread(std::move(body));
+  std::thread thread;
+  Status status;
+  own_threads.fetch_add(1);
+  try {
+    thread = std::thread([body = std::move(body)] {
+      body();
+      own_threads.fetch_sub(1);
+    });
+    pthread_setname_np(thread.native_handle(), name.c_str());
+  } catch (const std::exception& e) {
+    own_threads.fetch_sub(1);
+    status = Status(Code::kUnavailable, "cannot start the thread " + name + ": " + e.what() +
+                                            "; check the limits on processes and memory");
+  }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_setname_np(thread.native_handle(), name.c_str());
+  if (!status.ok()) return status;
   return thread;
 }
 
@@ -32,10 +57,21 @@ Worker::~Worker() {
 }
 
 void Worker::Post(std::function<void()> task) {
-  MutexLock lock(mutex_);
-  tasks_.push_back(std::move(task));
-  if (!thread_.joinable()) thread_ = StartThread(name_, [this] { Run(); });
-  changed_.notify_all();
+  std::deque<std::function<void()>> here;
+  {
+    MutexLock lock(mutex_);
+    tasks_.push_back(std::move(task));
+    if (!thread_.joinable()) {
+      auto thread = StartThread(name_, [this] { Run(); });
+      if (thread.ok()) {
+        thread_ = std::move(*thread);
+      } else {
+        here.swap(tasks_);
+      }
+    }
+    changed_.notify_all();
+  }
+  for (const auto& waiting : here) waiting();
 }
 
 void Worker::Run() {

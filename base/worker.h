@@ -9,13 +9,17 @@
 #include <string>
 #include <thread>
 
+#include "base/status.h"
 #include "base/thread_annotations.h"
 
 namespace replica {
 
 // A std::thread that starts with all signals blocked but those that its own instructions raise, named `name` (15
-// characters at most) for debuggers.
-std::thread StartThread(const std::string& name, std::function<void()> body);
+// characters at most) for debuggers. kUnavailable when the system gives no thread (a limit on processes, no memory):
+// nothing has happened then. What `body` throws ends the process: catch it there.
+Result<std::thread> StartThread(const std::string& name, std::function<void()> body);
+// Threads that StartThread has started and that have not ended.
+int OwnThreads();
 
 class Worker {
  public:
@@ -24,6 +28,7 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
+  // When no thread can be started the tasks run in the caller's. A task throws nothing.
   void Post(std::function<void()> task) EXCLUDES(mutex_);
 
  private:

@@ -224,7 +224,7 @@ class MetricsServer {
       REPLICA_TRY(ParseDuration(text, &max_lag).In("dashboard.max-lag"));
     monitor_ = std::make_unique<Monitor>(session, std::vector<std::string>(), static_cast<double>(max_lag) / 1e6);
     REPLICA_ASSIGN(server_, Server::Create(options, session, monitor_.get(), nullptr, nullptr));
-    thread_ = StartThread("replica-http", [this] { server_->Run(); });
+    REPLICA_ASSIGN(thread_, StartThread("replica-http", [this] { server_->Run(); }));
     Log("metrics at http://" + server_->address().Text() + "/metrics");
     return Ok();
   }

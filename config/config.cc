@@ -122,12 +122,8 @@ Status AddEnvironmentRules(const std::string& url, Config* config) {
   rule.place = given == config->values.end() ? "" : given->second.source;
   REPLICA_TRY(Finish(&rule, false));
   for (const std::string& name : rule.missing) AddOnce(&config->missing, name);
-  const std::string list = config->Get("databases", "*");
-  for (size_t at = 0; at < list.size();) {
-    const size_t end = std::min(list.find(':', at), list.size());
-    rule.pattern = list.substr(at, end - at);
-    at = end + 1;
-    if (rule.pattern.empty()) continue;
+  for (std::string& pattern : SplitList(config->Get("databases", "*"), ':')) {
+    rule.pattern = std::move(pattern);
     if (rule.pattern.find('/') != std::string::npos && rule.pattern[0] != '/')
       return Invalid(config->values["databases"].source + ": \"" + rule.pattern +
                      "\" is relative: give an absolute path, or a file name without a slash");

@@ -1,5 +1,6 @@
 #include "config/parse.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -187,6 +188,16 @@ Result<ReplicaUrl> ParseUrl(const std::string& url) {
       query != std::string::npos && out.prefix.find('=', query) != std::string::npos)
     return Invalid(shown + ": settings do not go into the URL; give region, endpoint and the like beside it");
   return out;
+}
+
+std::vector<std::string> SplitList(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(separator, at), text.size());
+    if (end > at) parts.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return parts;
 }
 
 }  // namespace replica

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 
@@ -36,6 +37,8 @@ constexpr size_t kLongestUrl = 2000;
 // "~" and "~/…" in the home folder; else as it is.
 std::string ExpandHome(std::string path);
 std::string TrimSlashes(std::string text);
+// The parts between the separators, without the empty ones.
+std::vector<std::string> SplitList(const std::string& text, char separator);
 
 }  // namespace replica
 

@@ -15,6 +15,7 @@
 #include "uploader/replica.h"
 #include "uploader/restore.h"
 #include "uploader/s3_store.h"
+#include "vfs/known_vfs.h"
 #include "vfs/shim.h"
 
 namespace replica {
@@ -62,6 +63,7 @@ Status Hub::Load(Config config, bool dedicated) {
     restores_ = config_.options.restore_missing;
     for (const DatabaseRule& rule : config_.rules) restores_ = restores_ || rule.options.restore_missing;
     loaded_ = true;
+    AllowVfses(SplitList(config_.Get("vfs-allow"), ','));
   }
   SetHooks();
   return Ok();
@@ -75,6 +77,8 @@ void Hub::SetHooks() {
   hooks.wal_opened = [](const std::string& path, const char* name) { return Get().WalOpened(path, name); };
   hooks.last_close = [](const std::shared_ptr<Database>& database) { Get().LastClose(database); };
   hooks.after_commit = [](Database* database) { return Get().AfterCommit(database); };
+  hooks.wanted = [](const std::string& path, const char* name) { return Get().Wanted(path, name); };
+  hooks.not_replicated = [](const std::string& path, const char* why) { return Get().NotReplicated(path, why); };
   SetShimHooks(std::move(hooks));
 }
 
@@ -173,8 +177,7 @@ Status Hub::Attach(const std::string& path, const std::string& url, const Attach
   }
   // Taps and gates first: what happens after Start has looked at the file must not go unseen.
   BindFiles(service->database());
-  service->Start();
-  return Ok();
+  return service->Start();
 }
 
 Status Hub::Detach(const std::string& path) {
@@ -209,6 +212,17 @@ std::shared_ptr<Database> Hub::FindDatabase(const std::string& path) {
   if (!found.ok()) return nullptr;
   databases_[path] = *found;
   return *found;
+}
+
+bool Hub::Wanted(const std::string& path, const char* name) {
+  MutexLock lock(mutex_);
+  return services_.count(path) != 0 || !TargetFor(path, name).url.empty();
+}
+
+bool Hub::NotReplicated(const std::string& path, const std::string& why) {
+  MutexLock lock(mutex_);
+  troubles_[path] = why;
+  return config_.required;
 }
 
 std::string Hub::Trouble(const std::string& path) {
@@ -312,7 +326,13 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
   }
   if (service == nullptr) return database;
   BindFiles(service->database());
-  service->Start();
+  // The leader may still capture a file that this one has taken the place of, and sees no commit of it.
+  if (!service->database()->Captures(FileIdOf(path))) WakeLeader(service->database()->control());
+  if (Status started = service->Start(); !started.ok()) {
+    // Its commits are seen, and kept for whoever leads next.
+    NotReplicated(path, started.message());
+    sqlite3_log(SQLITE_WARNING, "libreplica: %s", started.message().c_str());
+  }
   return service->database();
 }
 
@@ -343,7 +363,7 @@ void Hub::LastClose(const std::shared_ptr<Database>& database) {
     if (flush == Service::Flush::kLeft) close_left_ = std::max<int64_t>(close_left_ - (last_close_ - begun), 0);
   }
   // Opened again by another thread meanwhile.
-  if (OpenFiles(database->path()) > 0) service->Start();
+  if (OpenFiles(database->path()) > 0) (void)service->Start();
 }
 
 int Hub::AfterCommit(Database* database) {

@@ -47,6 +47,8 @@ class Hub {
   std::shared_ptr<Service> FindService(const std::string& path) EXCLUDES(mutex_);
   // The database with its control block, when this or another process replicates it; or null.
   std::shared_ptr<Database> FindDatabase(const std::string& path) EXCLUDES(mutex_);
+  // Notes why a database that is to be replicated is not, for status. True when a replica is required.
+  bool NotReplicated(const std::string& path, const std::string& why) EXCLUDES(mutex_);
   // Why the database is not replicated although it should be; empty when there is no such reason.
   std::string Trouble(const std::string& path) EXCLUDES(mutex_);
   // Why a database that no trouble is known of is not replicated, and what to do.
@@ -63,6 +65,8 @@ class Hub {
  private:
   Hub() = default;
 
+  // True when the configuration wants the database replicated.
+  bool Wanted(const std::string& path, const char* name) EXCLUDES(mutex_);
   Status RestoreMissing(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
   Status BeforeOpen(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
   std::shared_ptr<Database> WalOpened(const std::string& path, const char* name) EXCLUDES(mutex_);

@@ -37,7 +37,7 @@ Service::Service(std::shared_ptr<Database> database, std::shared_ptr<Store> stor
       uploader_(uploader),
       loud_(loud) {}
 
-void Service::Start() {
+Status Service::Start() {
   MutexLock lock(mutex_);
   if (!wanted_) {
     // Before the application's first commit through this process: what a leader may conclude from an unchanged file.
@@ -49,9 +49,20 @@ void Service::Start() {
   wanted_ = true;
   abandoned_ = false;
   changed_.notify_all();
-  if (running_) return;
+  if (running_) return Ok();
+  auto thread = StartThread("replica-lead", [self = shared_from_this()] { self->Run(); });
+  if (!thread.ok()) {
+    ControlBlock* c = database_->control();
+    if (c->leader_pid.load() == 0) {
+      StoreText(&c->last_error, thread.status().message());
+      if (c->error_since.load() == 0) c->error_since.store(SystemClock().WallMicros());
+      c->state.store(static_cast<uint32_t>(ReplicaState::kError));
+    }
+    return thread.status().In(database_->path() + " is not uploaded by this process");
+  }
   running_ = true;
-  StartThread("replica-lead", [self = shared_from_this()] { self->Run(); }).detach();
+  thread->detach();
+  return Ok();
 }
 
 Service::Flush Service::Stop(int64_t flush_micros) {

@@ -37,8 +37,9 @@ class Service : public std::enable_shared_from_this<Service> {
   const std::shared_ptr<Store>& store() const { return store_; }
   const AttachOptions& options() const { return options_; }
 
-  // The application has the database open: compete for the leadership. Returns at once.
-  void Start() EXCLUDES(mutex_);
+  // The application has the database open: compete for the leadership. Returns at once. kUnavailable when there is no
+  // thread to be had; the next Start tries again.
+  Status Start() EXCLUDES(mutex_);
   // The application closed it: flush for at most `flush_micros`, close, give the leadership away. Returns when that is
   // done, or shortly after the time is up (the thread then ends by itself).
   enum class Flush { kNothing, kSent, kLeft };  // there was nothing to send; all of it was sent; not all was

@@ -79,8 +79,10 @@ void UploaderProcess::Add(const std::string& path, const std::string& url, const
   }
   wake_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_.valid()) return;  // out of descriptors: this process goes on uploading by itself
+  auto thread = StartThread("replica-upl", [this] { Run(); });
+  if (!thread.ok()) return;  // this process goes on uploading by itself
   running_ = true;
-  StartThread("replica-upl", [this] { Run(); }).detach();
+  thread->detach();
 }
 
 bool UploaderProcess::Remove(const std::string& path, int64_t micros) {

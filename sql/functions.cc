@@ -21,19 +21,11 @@ constexpr int64_t kDefaultSyncTimeout = 60000;  // ms
 
 // The one place where a Status becomes an SQLite code and message.
 void ReturnError(sqlite3_context* context, const Status& status) {
+  // The text first: setting it sets the code to SQLITE_ERROR, and setting the code keeps a text that is there.
   sqlite3_result_error(context, ("libreplica: " + status.message()).c_str(), -1);
-  switch (status.code()) {
-    case Code::kTimeout:
-      sqlite3_result_error_code(context, SQLITE_BUSY);
-      break;
-    case Code::kFull:
-      sqlite3_result_error_code(context, SQLITE_FULL);
-      break;
-    default:
-      return;
-  }
-  // Setting the code replaced the message.
-  sqlite3_result_error(context, ("libreplica: " + status.message()).c_str(), -1);
+  if (status.code() == Code::kTimeout) sqlite3_result_error_code(context, SQLITE_BUSY);
+  if (status.code() == Code::kFull) sqlite3_result_error_code(context, SQLITE_FULL);
+  if (status.code() == Code::kInterrupted) sqlite3_result_error_code(context, SQLITE_INTERRUPT);
 }
 
 void ReturnText(sqlite3_context* context, const std::string& text) {
@@ -61,6 +53,16 @@ void Guarded(sqlite3_context* context, const Body& body) noexcept {
   }
 }
 
+// What this connection committed is in the file that it has open. Nothing may be said of the one that is at its path now.
+Status CheckNotMoved(sqlite3* db, int argc, sqlite3_value** argv, const std::string& path) {
+  int moved = 0;
+  const std::string schema = TextArgument(argc, argv, 0, "main");
+  if (sqlite3_file_control(db, schema.c_str(), SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || moved == 0) return Ok();
+  return {Code::kConflict, "the file that this connection has open is not at " + path +
+                               " any more (moved, removed or replaced): its commits are in no replica from then on. Close "
+                               "the connection and open the database again"};
+}
+
 extern "C" {
 
 static void VersionFunction(sqlite3_context* context, int, sqlite3_value**) noexcept {
@@ -77,6 +79,10 @@ static void AttachFunction(sqlite3_context* context, int argc, sqlite3_value** a
     REPLICA_TRY(ParseUrl(url).status());
     REPLICA_ASSIGN(std::string path, SchemaPath(db, options.schema));
     REPLICA_TRY(Hub::Get().OpenStore(url, options).status());
+    if (const std::string why = WhyUntouched(db, options.schema.c_str()); !why.empty())
+      return {Code::kUnsupported, path + " cannot be replicated: " + why};
+    if (sqlite3_db_readonly(db, options.schema.c_str()) == 1)
+      return {Code::kUnsupported, path + " is open for reading only on this connection, which replicates nothing"};
     if (PragmaText(db, options.schema, "locking_mode") == "exclusive")
       return {
           Code::kUnsupported,
@@ -84,11 +90,15 @@ static void AttachFunction(sqlite3_context* context, int argc, sqlite3_value** a
               " is in EXCLUSIVE locking mode, in which commits cannot be seen: run PRAGMA locking_mode=NORMAL first"};
     const std::string mode = PragmaText(db, options.schema, "journal_mode=WAL");
     if (mode != "wal")
-      return {Code::kUnsupported, path + " cannot be put into WAL mode (it stays in \"" + mode +
-                                      "\": " + sqlite3_errmsg(db) +
-                                      "); close other connections and transactions, and check that it is writable"};
+      return {Code::kUnsupported,
+              path + " cannot be put into WAL mode: it stays in \"" + mode + "\"" +
+                  (sqlite3_errcode(db) == SQLITE_OK ? "" : std::string(" (") + sqlite3_errmsg(db) + ")") +
+                  ". Close other connections and transactions, check that it is writable, and that this SQLite and its VFS "
+                  "know WAL mode (SQLITE_OMIT_WAL, unix-none, unix-dotfile and nolock=1 do not)"};
     PragmaText(db, options.schema, "schema_version");
-    AdoptConnection(db, options.schema.c_str());
+    if (!AdoptConnection(db, options.schema.c_str()))
+      return {Code::kUnsupported, path + " cannot be replicated: its file was opened by a VFS that libreplica does not "
+                                         "know, below the connection's own"};
     REPLICA_TRY(Hub::Get().Attach(path, url, options));
     ReturnText(context, url);
     return Ok();
@@ -129,6 +139,7 @@ static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** arg
       return {Code::kInvalidArgument, "replica_sync: the timeout is a whole number of milliseconds, 0 or more"};
     auto database = Hub::Get().FindDatabase(path);
     if (database == nullptr) return NotReplicated(path);
+    REPLICA_TRY(CheckNotMoved(sqlite3_context_db_handle(context), argc, argv, path));
     Status synced = WaitSynced(database->control(), timeout * 1000);
     // Not replicated by this process: say what it is that it lacks.
     if (synced.code() == Code::kTimeout && Hub::Get().FindService(path) == nullptr)

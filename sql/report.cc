@@ -213,6 +213,15 @@ ordered_json StatusReport(const std::string& path) {
         database->folder() + " was removed while it was in use: attach again, or close the database and open it";
     return out;
   }
+  if (!database->Captures(FileIdOf(path))) {
+    // The leader attaches what is there now.
+    WakeLeader(database->control());
+    out["state"] = "resync";
+    out["message"] = "another file is at " + path + " than the one that was replicated so far, or none: " +
+                     (IsByteLocked(database->folder(), LockByte::kLeader) ? "it is being compared"
+                                                                         : "it is compared when it is opened next");
+    return out;
+  }
   const ControlBlock* c = database->control();
   const bool led = IsByteLocked(database->folder(), LockByte::kLeader);
   const auto state = led || static_cast<ReplicaState>(c->state.load()) == ReplicaState::kFenced ||

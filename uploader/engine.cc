@@ -64,6 +64,8 @@ bool Engine::Run() {
       events_.Add("handover", "process " + std::to_string(::getpid()) + " leaves uploading to a dedicated process");
       break;
     }
+    // The next leader, perhaps of this very process, attaches what is there now.
+    if (attached_ && !fenced_ && Replaced()) break;
     if (attached_) {
       Status status = Stream();
       if (!status.ok()) {
@@ -88,7 +90,7 @@ bool Engine::Run() {
     Sleep();
   }
   // Whatever the store does, the commits are in the spool before the WAL goes.
-  if (attached_ && !fenced_ && !needs_resync_) {
+  if (attached_ && !fenced_ && !needs_resync_ && !Replaced()) {
     Status status = Capture(nullptr);
     if (!status.ok()) SetError(status);
   }
@@ -99,7 +101,7 @@ bool Engine::Run() {
 }
 
 void Engine::StampCleanClose(const ClosedAt& closed) {
-  if (!attached_ || fenced_ || needs_resync_ || control_->overflow.load() != 0 || control_->journal_total.load() != 0)
+  if (!attached_ || fenced_ || replaced_ || needs_resync_ || control_->overflow.load() != 0 || control_->journal_total.load() != 0)
     return;
   // Not when other connections go on: then nothing is known of a close.
   if (!IsPosition(closed)) return;
@@ -189,7 +191,7 @@ void Engine::Sleep() {
   if (yield_by_ != 0) until(yield_by_);
   if (streaming) {
     if (!queue_.empty() && !log_in_flight_) until(retry_at_);
-    if (snapshot_ && !snapshot_in_flight_) until(snapshot_retry_at_);
+    if (SnapshotReady()) until(snapshot_retry_at_);
     if (state_.snapshot_txid != 0 && !looking_ && !Stopping()) until(look_at_);
     if (resting) {
       until(attempt_at_);

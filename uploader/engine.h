@@ -23,6 +23,7 @@
 #include "base/thread_annotations.h"
 #include "uploader/encoder.h"
 #include "uploader/event_log.h"
+#include "uploader/lineage.h"
 #include "uploader/page_table.h"
 #include "uploader/replica.h"
 #include "uploader/snapshot.h"
@@ -87,17 +88,39 @@ class Engine {
   // --- attach: decide by proof where capture begins (engine_attach.cc)
   Status Attach();
   Status AttachLocal();
-  Status AttachReplica(bool known, bool table_valid);
-  Status AdoptHead(const Id& generation, const ReplicaHead& head, bool known, bool table_valid);
+  // What this folder's state proves about a history; as Attach has loaded it.
+  struct Known {
+    bool any = false;          // a state was found, whole
+    bool same_url = false;     // it is of this URL
+    bool same_folder = false;  // and was written in this folder
+    bool table_valid = false;  // its page hashes add up
+  };
+  Status AttachReplica(const Known& known);
+  // `newest`: the newest generation at the URL.
+  Status AdoptHead(const Id& generation, const Id& newest, const ReplicaHead& head, const Known& known);
+  Result<Lineage> LineageOf(const Id& generation, const ReplicaHead& head, const Known& known, PageTable* scanned);
   Status RebuildTable(const Id& generation);
+  // Who a claim says that it is of.
+  struct ClaimInfo {
+    bool any = false;
+    uint64_t identity = 0;  // StateFile::FolderIdentity
+    std::string path;       // of the database
+    std::string host;
+    std::string text;  // for people: path and host, without control characters
+  };
+  Result<ClaimInfo> ReadClaim();
+  // Claims a URL at which nothing is restorable.
   Status Claim();
-  Result<bool> ClaimIsOfThisPath();
-  Result<std::string> ClaimedPath();
   std::string ClaimText() const;
-  // `rightful`: the URL holds this database's history already.
-  Status NewGeneration(bool rightful);
+  // Ends the log of a generation that another one takes the place of. kUnavailable: somebody has appended meanwhile.
+  Status EndGeneration(const Id& generation, const ReplicaHead& head);
+  // `newest`: the newest generation at the URL, all zero when there is none.
+  Status NewGeneration(const Id& newest);
+  // Another writer has the history: stops uploading, now and after the next start. `who` is for people.
+  void Fence(const std::string& who);
   Status ProbeFencing(const Id& generation);
   Status LoadSpool();
+  Status ClearSpool();
   // True when nothing was committed between the captured position and that close.
   bool IsPosition(const ClosedAt& closed) const;
   void Activate();
@@ -123,7 +146,13 @@ class Engine {
   void TakeMail();
   void LogDone(const Status& status);
   void SnapshotDone(const Status& status);
-  Status LookAtRival(bool* ours, bool* own_writer);
+  // What the object that stands where ours should go means.
+  enum class Rival { kSame, kOwnPast, kOther };
+  Result<Rival> LookAtRival();
+  // True when the file at the database's path is another one than the one that is captured; then Run ends.
+  bool Replaced();
+  bool SnapshotReady() const;
+  Result<bool> SameSnapshotStored();
   void Look();
   void LookDone(const Status& status);
   void PlanLook(int64_t micros);
@@ -160,6 +189,7 @@ class Engine {
   uint64_t attach_ = 0;  // attempts to attach: PUTs of an earlier one do not count
   bool attached_ = false;
   bool fenced_ = false;
+  bool replaced_ = false;  // Replaced has been true: nothing of this file is captured or acknowledged any more
   bool needs_resync_ = false;
   std::string resync_reason_;
   std::deque<Pending> queue_;  // log segments captured and not acknowledged, in order
@@ -168,6 +198,7 @@ class Engine {
   std::optional<EncodedSegment> snapshot_;    // made and not acknowledged
   bool snapshot_in_flight_ = false;
   uint64_t snapshot_log_bytes_ = 0;  // log_bytes when it was made
+  uint64_t snapshot_taken_txid_ = 0;  // the store holds another object where this TXID's snapshot would go
   uint32_t snapshot_ticket_ = 0;     // requests that it answers
   uint64_t captured_ticket_ = 0;     // sync requests whose commits are captured
   bool capture_due_ = true;  // since the attach or a resync nothing was captured to the end: counts are not known

@@ -2,7 +2,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
+#include "base/boot.h"
 #include "base/fs.h"
 #include "uploader/engine.h"
 #include "uploader/restore.h"
@@ -13,6 +16,16 @@ namespace {
 constexpr uint64_t kLeastSpool = 256ULL << 20;  // bytes
 constexpr int64_t kFirstLook = 1000000;         // µs after the attach, at least
 constexpr int64_t kLookedJustNow = 60000000;    // µs
+
+// The names that this file and engine_capture.cc give to files of the spool, and nothing else in it is ever removed:
+// the folder may have been put there by somebody else.
+bool IsSegmentName(const std::string& name) {
+  uint64_t number = 0;
+  for (const char* prefix : {"log-", "snapshot-"})
+    if (name.rfind(prefix, 0) == 0 && ParseHex16(std::string_view(name).substr(std::strlen(prefix), 16), &number))
+      return true;
+  return false;
+}
 
 }  // namespace
 
@@ -26,55 +39,60 @@ Status Engine::Attach() {
   builder_.reset();
   needs_resync_ = false;
   capture_due_ = true;
-  fenced_ = false;
+  fenced_ = replaced_ = false;
   looking_ = false;
   // A look is not worth its cost to a process that has the database open for a moment, or after another's.
   PlanLook(clock_.WallMicros() - control_->looked_at.load() < kLookedJustNow ? kLookedJustNow : kFirstLook);
-  bool table_valid = false;
-  REPLICA_ASSIGN(auto loaded, state_file_.Load(&table_, &table_valid));
-  const bool known = loaded.has_value() && loaded->url == store_->url();
+  Known known;
+  REPLICA_ASSIGN(auto loaded, state_file_.Load(&table_, &known.table_valid));
+  known.any = loaded.has_value();
+  known.same_url = known.any && loaded->url == store_->url();
   if (loaded) state_ = *loaded;
-  if (loaded && !known && !loaded->url.empty())
+  if (loaded && !known.same_url && !loaded->url.empty())
     events_.Add("replica", "replicated to " + loaded->url + " so far, from now on to " + store_->url() +
                                ". The history there ends here: to come back to it needs a takeover");
-  if (known && state_.fenced && !options_.takeover) {
-    control_->active.store(0);
-    fenced_ = attached_ = true;
-    PublishPosition();
-    SetError(Status(
-        Code::kConflict,
-        store_->url() +
-            " has another writer since this database last uploaded; nothing is uploaded. If this "
-            "database is the one to keep, attach it with the option \"takeover\": true (REPLICA_TAKEOVER=true)"));
+  control_->file_device.store(source_->file().device);
+  control_->file_inode.store(source_->file().inode, std::memory_order_seq_cst);
+  if (known.same_url && state_.fenced && !options_.takeover) {
+    Fence("another writer since this database last uploaded");
     return Ok();
   }
-  const bool same_folder = known && state_.folder_identity == state_file_.FolderIdentity();
-  if (known && same_folder && table_valid && !state_.restored && !state_.fenced && !state_.partial &&
-      state_.page_size == source_->page_size()) {
+  known.same_folder = known.same_url && state_file_.IsFolder(state_.folder_identity);
+  if (known.same_folder && known.table_valid && !state_.restored && !state_.behind && !state_.fenced &&
+      !state_.partial && state_.page_size == source_->page_size()) {
     // `active` stays what it is: frames that a gate meets meanwhile go to the journal that this leader will read.
     Status status = LoadSpool();
     if (status.ok()) return AttachLocal();
     events_.Add("resync", "the spool is not what it was: " + status.message());
     queue_.clear();
-    table_valid = false;
+    known.table_valid = false;
   }
   control_->active.store(0);
-  if (!same_folder) state_.writer = RandomNumber();
-  return AttachReplica(known, table_valid && !state_.partial);
+  known.table_valid = known.table_valid && !state_.partial;
+  return AttachReplica(known);
 }
 
 // Everything needed is in the folder: no network.
 Status Engine::AttachLocal() {
+  // Gates, counts, lives and file stamps are evidence within one start of the machine only. A power loss may take the
+  // end of the WAL, and what is written afterwards may come to the same frame again; and it may leave a file's times
+  // older than its content.
+  const bool same_boot = state_.boot == BootHash();
+  const bool same_file = state_.file == FileId{} || (state_.file.inode == source_->file().inode &&
+                                                     (state_.file.device == source_->file().device || !same_boot));
   // As its last close left it now, or when this process opened it: then the first WAL of that life came next, which may
   // be over by now. (A note of another close with the same stamp does not vouch for the stamp.)
-  const bool closed = IsPosition(place_.closed);
-  const bool opened = state_.stamp != FileStamp{} && state_.stamp == place_.opened &&
+  const bool closed = same_boot && IsPosition(place_.closed);
+  const bool opened = same_boot && state_.stamp != FileStamp{} && state_.stamp == place_.opened &&
                       (place_.opened_closed.stamp == FileStamp{} || IsPosition(place_.opened_closed));
-  const bool unchanged = closed || opened;
+  const bool unchanged = same_file && (closed || opened);
   if (unchanged) {
     // Kept for a leader that follows before anything was captured.
     const auto& wal = closed ? place_.closed_wal : place_.opened_wal;
-    if (source_->NothingCommitted()) {
+    // The wal-index tells about the life in which it is looked at. That is the one in which the file was found unchanged
+    // only if nobody has closed it since: a leader's thread may begin long after the application has closed the file.
+    const bool same_life = closed || source_->FirstAnchor().life == place_.opened_life;
+    if (same_life && source_->NothingCommitted()) {
       state_.anchor = source_->FirstAnchor();
     } else if (wal == decltype(wal){}) {
       state_.anchor = closed ? source_->FirstAnchor() : WalAnchor{place_.opened_life, 0, 0};
@@ -86,23 +104,31 @@ Status Engine::AttachLocal() {
       state_.anchor = {};
     }
     if (closed) state_.stamp = place_.closed.stamp;
-    (void)Save({});
   }
-  source_->SetClosedGate(place_.closed.gate);
+  source_->SetClosedGate(same_boot ? place_.closed.gate : 0);
   source_->SetPosition(state_.wal, state_.anchor);
-  REPLICA_ASSIGN(const bool reachable, source_->Reachable());
-  REPLICA_TRY(source_->ResetJournal(!reachable));
+  bool reachable = false;
+  if (same_file) {
+    REPLICA_ASSIGN(reachable, same_boot ? source_->Reachable() : source_->InLiveWal());
+  }
+  // A journal of before the machine's start holds frames that the WAL has as well, or that nobody has any more.
+  REPLICA_TRY(source_->ResetJournal(!reachable || !same_boot));
   attached_ = true;
   PublishPosition();
+  std::string how = ": the position must be found by comparing";
   if (reachable) {
+    state_.file = source_->file();
+    (void)Save({});
     Activate();
+    how = unchanged ? ": the file is as it was left" : ": the WAL goes on from it";
+  } else if (!same_file) {
+    LoseTrack("another file is at " + place_.database + " than the one that was replicated");
+  } else if (!same_boot) {
+    LoseTrack("the machine was started since, and the last position is not in the WAL");
   } else {
-    LoseTrack("the last position is not in the WAL (a power loss, or writers without libreplica)");
+    LoseTrack("the last position is not in the WAL (writers without libreplica, or a process that was killed)");
   }
-  events_.Add("attach", "at TXID " + std::to_string(state_.txid) +
-                            (needs_resync_ ? ": the position must be found by comparing"
-                             : unchanged   ? ": the file is as it was left"
-                                           : ": the WAL goes on from it"));
+  events_.Add("attach", "at TXID " + std::to_string(state_.txid) + how);
   Acknowledge();
   return Ok();
 }
@@ -131,7 +157,7 @@ Status Engine::LoadSpool() {
   std::string path;
   for (const std::string& name : names) {
     uint64_t sequence = 0;
-    if (name.rfind("journal-", 0) == 0) continue;
+    if (!IsSegmentName(name)) continue;
     const bool log = name.rfind("log-", 0) == 0 && ParseHex16(std::string_view(name).substr(4), &sequence);
     if (log && sequence > state_.acknowledged_sequence && sequence <= state_.sequence) continue;
     // Acknowledged already, written but never noted in the state (its commits are captured again), or a half-made file.
@@ -164,72 +190,134 @@ Status Engine::LoadSpool() {
   return Ok();
 }
 
-Status Engine::AttachReplica(bool known, bool table_valid) {
+Status Engine::AttachReplica(const Known& known) {
   REPLICA_ASSIGN(auto generations, ListGenerations(store_.get()));
-  if (generations.empty()) return NewGeneration(false);
-  Id generation = generations.back();
-  if (known && std::find(generations.begin(), generations.end(), state_.generation) != generations.end())
+  if (generations.empty()) {
+    REPLICA_TRY(Claim());
+    return NewGeneration(Id{});
+  }
+  const Id newest = generations.back();
+  Id generation = newest;
+  if (known.same_url && std::find(generations.begin(), generations.end(), state_.generation) != generations.end())
     generation = state_.generation;
   REPLICA_ASSIGN(ReplicaHead head, ReadHead(store_.get(), generation));
-  // Begun and never finished: nothing is restorable from it, so nothing is lost beside it.
-  if (!head.any) return NewGeneration(false);
-  return AdoptHead(generation, head, known, table_valid);
+  // Ended, and this folder did not begin what came after it: that is the history now.
+  if (head.end && generation != newest) {
+    generation = newest;
+    REPLICA_ASSIGN(head, ReadHead(store_.get(), generation));
+  }
+  if (head.snapshot_txid == 0) {
+    // Begun and never finished: nothing is restorable from it, so nothing is lost beside it.
+    REPLICA_TRY(Claim());
+    REPLICA_TRY(EndGeneration(generation, head));
+    return NewGeneration(newest);
+  }
+  return AdoptHead(generation, newest, head, known);
+}
+
+// Gathers the facts, also at the store, and decides.
+Result<Lineage> Engine::LineageOf(const Id& generation, const ReplicaHead& head, const Known& known,
+                                  PageTable* scanned) {
+  const SegmentHeader& h = head.last.header;
+  const SegmentTrailer& t = head.last.trailer;
+  LineageFacts facts;
+  facts.takeover = options_.takeover;
+  facts.knows_history = known.same_url && state_.database == h.database && state_.generation == generation;
+  facts.knows_other = known.any && !facts.knows_history;
+  facts.same_folder = known.same_folder;
+  facts.restored = state_.restored;
+  const uint64_t acknowledged = std::max(state_.acknowledged_txid, state_.snapshot_txid);
+  facts.head_is_known =
+      head.sequence < state_.acknowledged_sequence ||
+      (head.sequence == state_.acknowledged_sequence && head.txid == acknowledged) ||
+      (head.sequence == state_.sequence && head.txid == state_.txid && t.checksum_after == state_.checksum);
+  facts.head_is_ours = (head.end ? head.end->writer : h.writer) == state_.writer;
+  if (head.end && !facts.head_is_ours) facts.head_is_known = false;
+  if (!facts.knows_history && source_->page_size() == h.page_size) {
+    // An unknown database may be this one with its replica folder lost: equal content proves it.
+    REPLICA_TRY(WithView([&]() -> Status {
+      REPLICA_ASSIGN(*scanned, ScanView(source_));
+      return Ok();
+    }));
+    facts.content_is_head = scanned->checksum() == t.checksum_after && scanned->pages() == t.pages_after;
+  }
+  REPLICA_ASSIGN(const ClaimInfo claim, ReadClaim());
+  char host[256] = {};
+  (void)::gethostname(host, sizeof host - 1);
+  facts.claim_missing = !claim.any;
+  facts.claim_is_folder = claim.any && state_file_.IsFolder(claim.identity);
+  facts.claim_is_path = claim.any && claim.path == place_.database;
+  facts.claim_is_place = facts.claim_is_path && claim.host == host;
+
+  const Lineage lineage = DecideLineage(facts);
+  const std::string where = claim.any ? " (claimed by " + claim.text + ")" : "";
+  const std::string takeover = ", attach it with the option \"takeover\": true (REPLICA_TAKEOVER=true)";
+  switch (lineage) {
+    case Lineage::kRefuseForeign:
+      return Status(Code::kConflict,
+                    store_->url() + " holds the history of another database (id " + HexEncode(h.database) + ", TXID " +
+                        std::to_string(head.txid) + " of " + FormatTime(t.created) + ")" + where +
+                        ", or of this one before its replica folder was lost; nothing was written. Use another prefix, "
+                        "restore that history, or, to continue it with this database's content" + takeover);
+    case Lineage::kRefuseRestore:
+      return Status(Code::kConflict,
+                    store_->url() + " holds the history of " + claim.path + "; " + place_.database +
+                        " is a copy that was restored from it, and nothing was written. Use another prefix, or, if the "
+                        "copy is to go on in its place" + takeover);
+    case Lineage::kRefuseCopy:
+      return Status(Code::kConflict,
+                    store_->url() + " has gone on since " + place_.folder + " was copied" + where + ": it is at TXID " +
+                        std::to_string(head.txid) + ", this copy knows TXID " + std::to_string(acknowledged) +
+                        "; nothing was written. Use another prefix, or, if this copy is the one to keep" + takeover);
+    case Lineage::kContinueCopy:
+      events_.Add("copy", "this folder is a copy: the history was written by " +
+                              (claim.any ? claim.text : "an unknown folder") + ", from now on by " + place_.database +
+                              " on " + host + ". Nothing newer lies at " + store_->url() +
+                              ". Whichever of the two appends next keeps it, the other one is fenced");
+      break;
+    case Lineage::kBehind:
+      events_.Add("resync", store_->url() + " is at TXID " + std::to_string(head.txid) +
+                                ", written by this folder before: the state here is older (a power loss)");
+      break;
+    default:
+      break;
+  }
+  return lineage;
 }
 
 // Continues the history that ends with `head`, if it is this database's.
-Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool known, bool table_valid) {
+Status Engine::AdoptHead(const Id& generation, const Id& newest, const ReplicaHead& head, const Known& known) {
   const SegmentHeader& h = head.last.header;
   const SegmentTrailer& t = head.last.trailer;
-  const bool lineage = known && state_.database == h.database && state_.generation == generation;
-  const bool same_size = source_->page_size() == h.page_size;
   PageTable scanned;
-  if (!lineage) {
-    // An unknown database may be this one with its replica folder lost: equal content proves it.
-    if (same_size) {
-      REPLICA_TRY(WithView([&]() -> Status {
-        REPLICA_ASSIGN(scanned, ScanView(source_));
-        return Ok();
-      }));
-    }
-    bool equal = same_size && scanned.checksum() == t.checksum_after && scanned.pages() == t.pages_after;
-    if (equal) {
-      REPLICA_ASSIGN(equal, ClaimIsOfThisPath());
-    }
-    if (!equal && !options_.takeover)
-      return {Code::kConflict, store_->url() + " holds the history of another database (id " + HexEncode(h.database) +
-                                   ", TXID " + std::to_string(head.txid) + " of " + FormatTime(t.created) +
-                                   "), or of this one before its replica folder was lost; nothing was written. Use "
-                                   "another prefix, restore that history, or continue it with this database's "
-                                   "content by the option \"takeover\": true (REPLICA_TAKEOVER=true)"};
-    if (equal) {
-      table_ = std::move(scanned);
-      table_valid = true;
-    } else {
-      table_valid = false;
-    }
-  } else if (!table_valid || state_.txid != head.txid || state_.checksum != t.checksum_after) {
-    table_valid = false;
+  REPLICA_ASSIGN(const Lineage lineage, LineageOf(generation, head, known, &scanned));
+  if (lineage == Lineage::kFenced) {
+    REPLICA_ASSIGN(const ClaimInfo claim, ReadClaim());
+    Fence(claim.any ? "another writer, " + claim.text + ", since this database last uploaded" : "another writer");
+    return Ok();
   }
-  // A file that was restored goes on with the history in its database's place. Elsewhere it is a copy: a restore that
-  // is only tried must not take the history from the database that it is of.
-  if (lineage && state_.restored && !options_.takeover) {
-    REPLICA_ASSIGN(const std::string owner, ClaimedPath());
-    if (!owner.empty() && owner != place_.database)
-      return {Code::kConflict, store_->url() + " holds the history of " + owner + "; " + place_.database +
-                                   " is a copy that was restored from it, and nothing was written. Use another prefix, "
-                                   "or, if the copy is to go on in its place, attach it with the option \"takeover\": "
-                                   "true (REPLICA_TAKEOVER=true)"};
+  const bool knows = known.same_url && state_.database == h.database && state_.generation == generation;
+  const bool at_head = known.table_valid && state_.txid == head.txid && state_.checksum == t.checksum_after;
+  if (head.end || source_->page_size() != h.page_size) {
+    if (!head.end) events_.Add("generation", "the replica's page size is another: a new generation begins");
+    if (!head.end) REPLICA_TRY(EndGeneration(generation, head));
+    return NewGeneration(newest);
   }
-  if (!same_size) {
-    events_.Add("generation", "the replica's page size is another: a new generation begins");
-    return NewGeneration(true);
+  const bool same_content = scanned.checksum() == t.checksum_after && scanned.pages() == t.pages_after;
+  if (!knows && same_content) {
+    table_ = std::move(scanned);
+  } else if (!knows || !at_head) {
+    REPLICA_TRY(RebuildTable(generation));
   }
-  if (!table_valid) REPLICA_TRY(RebuildTable(generation));
-  if (!lineage || state_.fenced || state_.restored) {
-    state_.writer = RandomNumber();
+  const bool as_before = lineage == Lineage::kContinue;
+  if (!as_before) state_.writer = RandomNumber();
+  state_.claim_due = lineage == Lineage::kContinueCopy;
+  // A copy claims the place once it has appended: until then the other one may.
+  if (lineage == Lineage::kContinueNew || lineage == Lineage::kBehind)
     REPLICA_TRY(store_->Put(kClaimKey, ObjectBody::FromBytes(ClaimText()), false));
-  }
-  const bool unchanged = lineage && table_valid && state_.stamp != FileStamp{} && state_.stamp == place_.opened;
+  // A restored file that nobody has written to since is at the head.
+  const bool unchanged = knows && at_head && state_.stamp != FileStamp{} && state_.stamp == place_.opened &&
+                         state_.boot == BootHash();
   state_.database = h.database;
   state_.generation = generation;
   state_.folder_identity = state_file_.FolderIdentity();
@@ -242,7 +330,7 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
   state_.snapshot_bytes = head.snapshot_bytes;
   state_.snapshot_time = clock_.WallMicros();
   state_.log_bytes = head.log_bytes;
-  state_.restored = state_.fenced = state_.partial = false;
+  state_.restored = state_.behind = state_.fenced = state_.partial = false;
   state_.url = store_->url();
   if (!unchanged) {
     state_.wal = {};
@@ -250,16 +338,37 @@ Status Engine::AdoptHead(const Id& generation, const ReplicaHead& head, bool kno
   }
   REPLICA_TRY(state_file_.SaveAll(&state_, table_));
   // Of an earlier history.
-  REPLICA_ASSIGN(auto names, ListFiles(place_.folder + "/spool"));
-  for (const std::string& name : names)
-    if (name.rfind("journal-", 0) != 0) REPLICA_TRY(RemoveFile(place_.folder + "/spool/" + name));
-  control_->spool_bytes.store(0);
+  REPLICA_TRY(ClearSpool());
   if (unchanged) return AttachLocal();
   attached_ = true;
-  LoseTrack(lineage ? "the replica was restored or continued elsewhere" : "this folder did not know the replica");
+  LoseTrack(knows ? "the replica was restored or continued elsewhere" : "this folder did not know the replica");
   events_.Add("attach", "to the history of " + store_->url() + " at TXID " + std::to_string(state_.txid));
   Acknowledge();
   return Ok();
+}
+
+// Removes the segments of an earlier history; the journal is ResetJournal's.
+Status Engine::ClearSpool() {
+  REPLICA_ASSIGN(auto names, ListFiles(place_.folder + "/spool"));
+  for (const std::string& name : names)
+    if (IsSegmentName(name)) REPLICA_TRY(RemoveFile(place_.folder + "/spool/" + name));
+  control_->spool_bytes.store(0);
+  return Ok();
+}
+
+void Engine::Fence(const std::string& who) {
+  control_->active.store(0);
+  source_->LetGo();
+  const bool told = std::exchange(state_.fenced, true);
+  fenced_ = attached_ = true;
+  if (!told) (void)Save({});
+  if (!told) events_.Add("fenced", store_->url() + " has " + who);
+  PublishPosition();
+  SetError(Status(Code::kConflict,
+                  store_->url() + " has " + who +
+                      "; nothing is uploaded. If this database is the one to keep, attach it with the option "
+                      "\"takeover\": true (REPLICA_TAKEOVER=true)"));
+  SetState();
 }
 
 // The page hashes at the replica's head, from its content.
@@ -299,46 +408,70 @@ std::string Engine::ClaimText() const {
   return Hex16(state_file_.FolderIdentity()) + " " + place_.database + " on " + host + "\n";
 }
 
-// The path of the database whose claim lies at the URL; empty when there is none.
-Result<std::string> Engine::ClaimedPath() {
+Result<Engine::ClaimInfo> Engine::ReadClaim() {
+  ClaimInfo info;
   auto claim = store_->Get(kClaimKey, 0, kClaimLimit);
-  if (claim.status().code() == Code::kNotFound) return std::string();
+  if (claim.status().code() == Code::kNotFound) return info;
   if (!claim.ok()) return claim.status();
-  const size_t end = claim->rfind(" on ");
-  if (claim->size() < 17 || end == std::string::npos || end < 17) return std::string();
-  return claim->substr(17, end - 17);
-}
-
-// False when the claim names another database or machine: then equal content proves nothing, as new databases are
-// equal.
-Result<bool> Engine::ClaimIsOfThisPath() {
-  auto theirs = store_->Get(kClaimKey, 0, kClaimLimit);
-  if (theirs.status().code() == Code::kNotFound) return true;
-  if (!theirs.ok()) return theirs.status();
-  const std::string mine = ClaimText();
-  return theirs->size() > 16 && theirs->substr(16) == mine.substr(16);
+  constexpr size_t kDigits = 16;
+  info.any = true;
+  const size_t on = claim->rfind(" on ");
+  if (claim->size() > kDigits && ParseHex16(claim->substr(0, kDigits), &info.identity) && on != std::string::npos &&
+      on > kDigits) {
+    info.path = claim->substr(kDigits + 1, on - kDigits - 1);
+    info.host = claim->substr(on + 4);
+    if (!info.host.empty() && info.host.back() == '\n') info.host.pop_back();
+    info.text = info.path + " on " + info.host;
+  } else {
+    info.text = *claim;
+  }
+  for (char& c : info.text)
+    if (static_cast<unsigned char>(c) < ' ') c = ' ';
+  return info;
 }
 
 // Two databases that find the same URL empty at the same time must not both begin there. The claim names a replica
 // folder, which a crash between the claim and the first state does not change.
 Status Engine::Claim() {
-  const std::string mine = ClaimText();
+  // The folder that is claimed for must outlive a power loss.
+  REPLICA_TRY(SyncFolder(place_.folder));
+  REPLICA_TRY(SyncFolder(ParentFolder(place_.folder)));
+  const ObjectBody mine = ObjectBody::FromBytes(ClaimText());
   const bool may_replace = options_.takeover || !options_.fencing;
-  Status status = store_->Put(kClaimKey, ObjectBody::FromBytes(mine), !may_replace);
+  Status status = store_->Put(kClaimKey, mine, !may_replace);
   if (status.code() != Code::kExists) return status;
-  REPLICA_ASSIGN(std::string theirs, store_->Get(kClaimKey, 0, kClaimLimit));
-  if (theirs.substr(0, 16) == mine.substr(0, 16)) return Ok();
-  for (char& c : theirs)
-    if (static_cast<unsigned char>(c) < ' ') c = ' ';
-  return {Code::kConflict, store_->url() + " is claimed by another database (" +
-                               (theirs.size() > 17 ? theirs.substr(17) : theirs) +
+  REPLICA_ASSIGN(const ClaimInfo theirs, ReadClaim());
+  if (theirs.any && state_file_.IsFolder(theirs.identity)) return Ok();
+  // Its folder was removed, or lost in a power loss, before anything was restorable.
+  char host[256] = {};
+  (void)::gethostname(host, sizeof host - 1);
+  if (theirs.path == place_.database && theirs.host == host) return store_->Put(kClaimKey, mine, false);
+  return {Code::kConflict, store_->url() + " is claimed by another database (" + theirs.text +
                                "); nothing was written. Use another prefix, or, if that database is gone, attach with "
                                "the option \"takeover\": true (REPLICA_TAKEOVER=true)"};
 }
 
-Status Engine::NewGeneration(bool rightful) {
-  if (!rightful) REPLICA_TRY(Claim());
-  const Id generation = NewGenerationId(clock_.WallMicros());
+// Whoever still appends to the generation meets the object and is fenced. Only then may another generation begin:
+// otherwise that writer's commits would go on being acknowledged where no reader looks.
+Status Engine::EndGeneration(const Id& generation, const ReplicaHead& head) {
+  if (head.end) return Ok();
+  SegmentHeader end = Header();
+  end.generation = generation;
+  end.page_size = head.any ? head.last.header.page_size : source_->page_size();
+  if (head.any) end.database = head.last.header.database;
+  end.sequence = head.sequence + 1;
+  end.min_txid = head.txid + 1;
+  Status status = store_->Put(LogKey(generation, end.sequence),
+                              ObjectBody::FromBytes(EncodeEnd(end, clock_.WallMicros())), options_.fencing);
+  if (status.code() != Code::kExists) return status;
+  REPLICA_ASSIGN(const ReplicaHead now, ReadHead(store_.get(), generation));
+  if (now.end) return Ok();
+  return {Code::kUnavailable, ObjectUrl(*store_, LogKey(generation, end.sequence)) +
+                                  " was appended by another writer just now; looking again"};
+}
+
+Status Engine::NewGeneration(const Id& newest) {
+  REPLICA_ASSIGN(const Id generation, NewGenerationId(clock_.WallMicros(), newest));
   REPLICA_TRY(ProbeFencing(generation));
   EngineState fresh;
   fresh.revision = state_.revision;
@@ -346,16 +479,14 @@ Status Engine::NewGeneration(bool rightful) {
   fresh.generation = generation;
   fresh.writer = RandomNumber();
   fresh.folder_identity = state_file_.FolderIdentity();
+  fresh.file = source_->file();
   fresh.page_size = source_->page_size();
   fresh.txid = 1;
   fresh.acknowledged_txid = 0;
   fresh.url = store_->url();
   REPLICA_TRY(WithView([&]() -> Status {
     REPLICA_ASSIGN(PageTable table, ScanView(source_));
-    REPLICA_ASSIGN(auto names, ListFiles(place_.folder + "/spool"));
-    for (const std::string& name : names)
-      if (name.rfind("journal-", 0) != 0) REPLICA_TRY(RemoveFile(place_.folder + "/spool/" + name));
-    control_->spool_bytes.store(0);
+    REPLICA_TRY(ClearSpool());
     fresh.checksum = table.checksum();
     fresh.time = clock_.WallMicros();
     fresh.wal = source_->view_position();

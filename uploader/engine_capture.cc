@@ -132,6 +132,7 @@ Status Engine::Resync() {
       state_.checksum = table_.checksum();
       state_.wal = source_->view_position();
       state_.anchor = source_->view_anchor();
+      state_.file = source_->file();
       state_.partial = false;
       state_.stamp = {};
       s = Save(table_.Changed());
@@ -174,7 +175,7 @@ Status Engine::NotAtView() const {
 }
 
 bool Engine::SnapshotDue() const {
-  if (snapshot_ || builder_ || state_.snapshot_txid == state_.txid) return false;
+  if (snapshot_ || builder_ || state_.snapshot_txid == state_.txid || snapshot_taken_txid_ == state_.txid) return false;
   if (state_.snapshot_txid == 0) return true;
   if (queue_.size() > 1 || attempts_ > 0) return false;  // catching up comes first
   return state_.log_bytes > std::max(state_.snapshot_bytes, kLeastLogForSnapshot) ||
@@ -264,6 +265,7 @@ Status Engine::Mark() {
     if (needs_resync_) return Ok();
     if (!source_->AtView()) return NotAtView();
     REPLICA_ASSIGN(PageTable scanned, ScanView(source_));
+    if (Replaced()) return Ok();
     control_->mark_txid.store(state_.txid);
     control_->mark_checksum.store(scanned.checksum());
     control_->mark_expected.store(table_.checksum());

@@ -25,6 +25,10 @@ struct Engine::Mailbox {
   Mutex mutex;
   std::vector<Mail> mail GUARDED_BY(mutex);
 
+  // Room for more answers than can be on their way: putting one takes no memory, which may be what is missing.
+  static constexpr size_t kRoom = 64;
+  Mailbox() { mail.reserve(kRoom); }
+
   void Put(uint64_t attach, Mail::Kind kind, Status status) EXCLUDES(mutex) {
     {
       MutexLock lock(mutex);
@@ -34,8 +38,10 @@ struct Engine::Mailbox {
   }
 
   std::vector<Mail> Take() EXCLUDES(mutex) {
+    std::vector<Mail> empty;
+    empty.reserve(kRoom);
     MutexLock lock(mutex);
-    return std::exchange(mail, {});
+    return std::exchange(mail, std::move(empty));
   }
 
   bool Empty() EXCLUDES(mutex) {

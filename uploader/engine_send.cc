@@ -33,16 +33,23 @@ void Engine::Send() {
                        mailbox->Put(attach, Mailbox::Mail::kLog, std::move(status));
                      });
   }
-  if (snapshot_ && !snapshot_in_flight_ && now >= snapshot_retry_at_) {
+  if (SnapshotReady() && now >= snapshot_retry_at_) {
     snapshot_in_flight_ = true;
     snapshot_put_at_ = now;
     control_->puts.fetch_add(1);
     store_->PutAsync(SnapshotKey(state_.generation, snapshot_->segment.trailer.max_txid),
-                     ObjectBody::FromFile(snapshot_->path, snapshot_->size, snapshot_->sha256), false,
+                     ObjectBody::FromFile(snapshot_->path, snapshot_->size, snapshot_->sha256), options_.fencing,
                      [mailbox = mailbox_, attach = attach_](Status status) {
                        mailbox->Put(attach, Mailbox::Mail::kSnapshot, std::move(status));
                      });
   }
+}
+
+// A snapshot goes only behind the log segment that it includes: a PUT of that segment that succeeded is the proof that
+// the history is still ours. Otherwise a state that a power loss had put back would store snapshots of a history that
+// never was, inside the true one.
+bool Engine::SnapshotReady() const {
+  return snapshot_ && !snapshot_in_flight_ && state_.acknowledged_sequence >= snapshot_->segment.header.sequence;
 }
 
 void Engine::TakeMail() {
@@ -67,31 +74,22 @@ void Engine::LogDone(const Status& result) {
   if (queue_.empty()) return;
   Status status = result;
   if (status.code() == Code::kExists) {
-    bool ours = false;
-    bool own_writer = false;
-    status = LookAtRival(&ours, &own_writer);
-    if (status.ok() && !ours) {
-      const std::string key =
-          ObjectUrl(*store_, LogKey(state_.generation, queue_.front().encoded.segment.header.sequence));
-      if (own_writer) {
-        // This folder wrote it and forgot (a power loss took spool and state): the replica is ahead of us.
-        events_.Add("resync", key + " was written by this database before; reading the replica");
-        state_.restored = true;
-        (void)Save({});
-        attached_ = false;
-        control_->active.store(0);
-        return;
-      }
-      fenced_ = state_.fenced = true;
-      source_->LetGo();
+    auto rival = LookAtRival();
+    status = rival.status();
+    if (status.ok() && *rival == Rival::kOwnPast) {
+      // This folder wrote it and forgot (a power loss took spool and state): the replica is ahead of us.
+      events_.Add("resync", ObjectUrl(*store_, LogKey(state_.generation,
+                                                      queue_.front().encoded.segment.header.sequence)) +
+                                " was written by this database before; reading the replica");
+      state_.behind = true;
       (void)Save({});
+      attached_ = false;
       control_->active.store(0);
-      events_.Add("fenced", key + " was written by another writer");
-      SetError(Status(Code::kConflict,
-                      key + " was written by another process or machine with this database's history; this one stopped "
-                            "uploading. If this database is the one to keep, attach it with the option \"takeover\": "
-                            "true (REPLICA_TAKEOVER=true)"));
-      SetState();
+      return;
+    }
+    if (status.ok() && *rival == Rival::kOther) {
+      auto claim = ReadClaim();
+      Fence("another writer" + (claim.ok() && claim->any ? " (" + claim->text + ")" : "") + " with this database's history");
       return;
     }
   }
@@ -108,8 +106,11 @@ void Engine::LogDone(const Status& result) {
   const EncodedSegment& e = queue_.front().encoded;
   control_->put_time.Observe(clock_.SteadyMicros() - log_put_at_);
   control_->acknowledge_time.Observe(clock_.WallMicros() - queue_.front().first_commit);
+  if (Replaced()) return;  // stays in the spool, and is acknowledged by whoever leads next
   state_.acknowledged_txid = e.segment.trailer.max_txid;
   state_.acknowledged_sequence = e.segment.header.sequence;
+  if (std::exchange(state_.claim_due, false))
+    store_->PutAsync(kClaimKey, ObjectBody::FromBytes(ClaimText()), false, [](const Status&) {});
   state_.log_bytes += e.size;
   control_->bytes_stored.fetch_add(e.size);
   control_->spool_bytes.fetch_sub(e.size);
@@ -122,27 +123,82 @@ void Engine::LogDone(const Status& result) {
   Acknowledge();
 }
 
-// The object that stands where ours should go. `ours`: it is the same segment (the answer to an earlier try was lost).
-Status Engine::LookAtRival(bool* ours, bool* own_writer) {
+// The same segment: the answer to an earlier try was lost. Otherwise the history's newest object tells, not the one that
+// is in the way: an old image of this folder meets objects that it wrote itself, although another writer has taken over
+// behind them.
+Result<Engine::Rival> Engine::LookAtRival() {
   const EncodedSegment& e = queue_.front().encoded;
   const std::string key = LogKey(state_.generation, e.segment.header.sequence);
   REPLICA_ASSIGN(uint64_t size, store_->Size(key));
   REPLICA_ASSIGN(Segment stored, ReadSegmentEnds(store_.get(), key, size));
-  *ours = size == e.size && stored.trailer.sha256 == e.segment.trailer.sha256;
-  *own_writer = stored.header.writer == state_.writer;
-  return Ok();
+  if (size == e.size && stored.trailer.sha256 == e.segment.trailer.sha256) return Rival::kSame;
+  REPLICA_ASSIGN(const ReplicaHead head, ReadHead(store_.get(), state_.generation));
+  return !head.end && head.any && head.last.header.writer == state_.writer ? Rival::kOwnPast : Rival::kOther;
+}
+
+bool Engine::Replaced() {
+  if (replaced_ || !source_->Replaced()) return replaced_;
+  replaced_ = true;
+  control_->active.store(0);
+  events_.Add("replaced", "another file is at " + place_.database + ", or none: nothing more of the old one is captured");
+  return true;
+}
+
+// An object is there already, under the name of this snapshot. True when it is of the same state.
+Result<bool> Engine::SameSnapshotStored() {
+  const std::string key = SnapshotKey(state_.generation, snapshot_->segment.trailer.max_txid);
+  REPLICA_ASSIGN(const uint64_t size, store_->Size(key));
+  auto ends = ReadSegmentEnds(store_.get(), key, size);
+  if (!ends.ok() && ends.status().code() != Code::kCorrupt) return ends.status();
+  if (!ends.ok()) return false;
+  const Segment& mine = snapshot_->segment;
+  if (!ends->snapshot() || ends->header.database != mine.header.database ||
+      ends->header.generation != mine.header.generation || ends->header.sequence != mine.header.sequence ||
+      ends->trailer.max_txid != mine.trailer.max_txid || ends->trailer.checksum_after != mine.trailer.checksum_after ||
+      ends->trailer.pages_after != mine.trailer.pages_after)
+    return false;
+  snapshot_->size = size;
+  return true;
 }
 
 void Engine::SnapshotDone(const Status& result) {
   snapshot_in_flight_ = false;
   if (!snapshot_) return;
-  if (!result.ok()) {
+  Status status = result;
+  if (status.code() == Code::kExists) {
+    auto same = SameSnapshotStored();
+    status = same.status();
+    if (status.ok() && !*same) {
+      snapshot_taken_txid_ = snapshot_->segment.trailer.max_txid;
+      SetError(Status(Code::kConflict,
+                      ObjectUrl(*store_, SnapshotKey(state_.generation, snapshot_taken_txid_)) +
+                          " is damaged or of another state, and a snapshot never replaces an object. The snapshot of a "
+                          "later TXID takes its place; remove the object if verify names it"));
+      (void)RemoveFile(snapshot_->path);
+      snapshot_.reset();
+      return;
+    }
+  }
+  // The first snapshot is what makes a generation restorable. Whoever took over meanwhile has ended it, and begun another.
+  if (status.ok() && state_.snapshot_txid == 0 && options_.fencing) {
+    std::optional<SegmentHeader> end;
+    status = ListLog(store_.get(), state_.generation, state_.acknowledged_sequence, &end).status();
+    if (status.ok() && end) {
+      (void)RemoveFile(snapshot_->path);
+      snapshot_.reset();
+      auto claim = ReadClaim();
+      Fence("another writer" + (claim.ok() && claim->any ? " (" + claim->text + ")" : ""));
+      return;
+    }
+  }
+  if (!status.ok()) {
     control_->put_errors.fetch_add(1);
     if (!FileExists(snapshot_->path)) snapshot_.reset();  // a new one is made
-    SetError(result);
-    Backoff(result, &snapshot_attempts_, &snapshot_retry_at_);
+    SetError(status);
+    Backoff(status, &snapshot_attempts_, &snapshot_retry_at_);
     return;
   }
+  if (Replaced()) return;
   control_->put_time.Observe(clock_.SteadyMicros() - snapshot_put_at_);
   control_->snapshot_time.Observe(clock_.SteadyMicros() - snapshot_begun_);
   state_.snapshot_txid = snapshot_->segment.trailer.max_txid;
@@ -166,11 +222,21 @@ void Engine::Look() {
   const std::string snapshot = SnapshotKey(state_.generation, state_.snapshot_txid);
   const std::string log =
       state_.acknowledged_sequence == 0 ? "" : LogKey(state_.generation, state_.acknowledged_sequence);
-  StartThread("replica-look", [store = store_, mailbox = mailbox_, attach = attach_, snapshot, log] {
-    Status status = store->Size(snapshot).status();
-    if (status.ok() && !log.empty()) status = store->Size(log).status();
+  auto thread = StartThread("replica-look", [store = store_, mailbox = mailbox_, attach = attach_, snapshot, log] {
+    Status status;
+    try {
+      status = store->Size(snapshot).status();
+      if (status.ok() && !log.empty()) status = store->Size(log).status();
+    } catch (const std::exception& e) {
+      status = Status(Code::kUnavailable, e.what());
+    }
     mailbox->Put(attach, Mailbox::Mail::kLook, std::move(status));
-  }).detach();
+  });
+  if (thread.ok()) {
+    thread->detach();
+  } else {
+    LookDone(thread.status());
+  }
 }
 
 void Engine::LookDone(const Status& status) {
@@ -211,7 +277,8 @@ void Engine::PlanLook(int64_t micros) {
 
 // Publishes what is restorable now. Without a snapshot nothing is, however much of the log is there.
 void Engine::Acknowledge() {
-  if (state_.snapshot_txid != 0) {
+  // What is there now is another database: no answer may be about this one.
+  if (state_.snapshot_txid != 0 && !Replaced()) {
     control_->acknowledged_txid.store(std::max(state_.acknowledged_txid, state_.snapshot_txid));
     control_->acknowledged_time.store(clock_.WallMicros());
     control_->sequence.store(state_.acknowledged_sequence);

@@ -44,16 +44,43 @@ FileStore::FileStore(std::string folder, std::shared_ptr<Worker> worker)
     : folder_(std::move(folder)), url_("file://" + folder_), worker_(std::move(worker)) {}
 
 void FileStore::PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) {
-  worker_->Post([path = folder_ + "/" + key, body = std::move(body), if_absent, done = std::move(done)] {
-    done(PutFile(path, body, if_absent));
+  worker_->Post([root = folder_, path = folder_ + "/" + key, body = std::move(body), if_absent, durable = durable_,
+                 done = std::move(done)] {
+    Status status;
+    try {
+      status = PutFile(root, path, body, if_absent, durable.get());
+    } catch (const std::exception& e) {
+      status = Status(Code::kUnavailable, "PUT " + path + ": " + e.what());
+    }
+    done(status);
   });
 }
 
-Status FileStore::PutFile(const std::string& path, const ObjectBody& body, bool if_absent) {
+// Also of folders that are there already: whoever made them may have been killed, or lost power, before its fsync.
+Status FileStore::MakeDurable(const std::string& root, const std::string& folder, Durable* durable) {
+  for (std::string at = folder;; at = ParentFolder(at)) {
+    {
+      MutexLock lock(durable->mutex);
+      if (durable->folders.count(at) != 0) return Ok();
+    }
+    REPLICA_TRY(SyncFolder(ParentFolder(at)));
+    MutexLock lock(durable->mutex);
+    durable->folders.insert(at);
+    if (at.size() <= root.size()) return Ok();
+  }
+}
+
+Status FileStore::PutFile(const std::string& root, const std::string& path, const ObjectBody& body, bool if_absent,
+                          Durable* durable) {
   static std::atomic<unsigned> counter{0};
   const std::string folder = ParentFolder(path);
   REPLICA_TRY(MakeFolders(folder));
-  if (if_absent && FileExists(path)) return {Code::kExists, path + " exists already"};
+  REPLICA_TRY(MakeDurable(root, folder, durable));
+  if (if_absent && FileExists(path)) {
+    // It may be our own, of a try that was killed before its last fsync, and is about to be acknowledged.
+    REPLICA_TRY(SyncFolder(folder));
+    return {Code::kExists, path + " exists already"};
+  }
   const std::string temporary =
       folder + "/" + kTemporary + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1));
   REPLICA_TRY(RemoveFile(temporary));
@@ -67,18 +94,21 @@ Status FileStore::PutFile(const std::string& path, const ObjectBody& body, bool 
   } else if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
     status = ErrnoStatus(errno, "rename to", path);
   }
-  if (!status.ok()) {
+  if (!status.ok() && status.code() != Code::kExists) {
     ::unlink(temporary.c_str());
     return status;
   }
-  return SyncFolder(folder);
+  REPLICA_TRY(SyncFolder(folder));
+  return status;
 }
 
 Result<std::string> FileStore::Get(const std::string& key, uint64_t offset, uint64_t size) {
   const std::string path = folder_ + "/" + key;
-  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDONLY));
+  // A pipe in the place of an object must not hold a reader up.
+  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDONLY | O_NONBLOCK | O_NOCTTY));
   struct stat st {};
   if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path);
+  if (!S_ISREG(st.st_mode)) return Status(Code::kCorrupt, path + " is not a regular file");
   const auto length = static_cast<uint64_t>(st.st_size);
   if (offset >= length) return std::string();
   std::string out(static_cast<size_t>(std::min(size, length - offset)), '\0');

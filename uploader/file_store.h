@@ -1,13 +1,16 @@
 // A store in a folder: file:///dir. Objects are files; a PUT writes beside the target, fsyncs, and links it into place
-// (link(2) never overwrites, so if_absent is atomic), then fsyncs the folder. Needs a file system with hard links.
+// (link(2) never overwrites, so if_absent is atomic), then fsyncs the folder. The names of the folders themselves are
+// fsynced in their parents before the first PUT into them is answered. Needs a file system with hard links.
 #ifndef LIBREPLICA_UPLOADER_FILE_STORE_H_
 #define LIBREPLICA_UPLOADER_FILE_STORE_H_
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/thread_annotations.h"
 #include "base/worker.h"
 #include "uploader/store.h"
 
@@ -27,11 +30,19 @@ class FileStore : public Store {
   Result<int64_t> ServerTime() override { return SystemClock().WallMicros(); }
 
  private:
-  static Status PutFile(const std::string& path, const ObjectBody& body, bool if_absent);
+  // Folders whose names are known to be durable, as far up as the URL's own folder. Shared with PUTs that outlive us.
+  struct Durable {
+    Mutex mutex;
+    std::set<std::string> folders GUARDED_BY(mutex);
+  };
+  static Status PutFile(const std::string& root, const std::string& path, const ObjectBody& body, bool if_absent,
+                        Durable* durable);
+  static Status MakeDurable(const std::string& root, const std::string& folder, Durable* durable);
 
   const std::string folder_;
   const std::string url_;
   const std::shared_ptr<Worker> worker_;
+  const std::shared_ptr<Durable> durable_ = std::make_shared<Durable>();
 };
 
 }  // namespace replica

@@ -1,6 +1,8 @@
 #include "uploader/history.h"
 
 #include <algorithm>
+#include <atomic>
+#include <system_error>
 #include <future>
 #include <utility>
 
@@ -87,12 +89,21 @@ Status HistoryReader::Fetch(std::vector<HistoryEntry>* entries) {
     }
   }
   std::vector<std::future<Status>> work;
-  for (size_t w = 0; w < std::min(kParallel, unknown.size()); w++)
-    work.push_back(std::async(std::launch::async, [this, &unknown, w, question = CallOff::Current()]() -> Status {
-      const CallOff call_off(question);
-      for (size_t i = w; i < unknown.size(); i += kParallel) REPLICA_TRY(ReadEntry(store_, unknown[i]));
-      return Ok();
-    }));
+  std::atomic<size_t> next{0};
+  auto read = [this, &unknown, &next]() -> Status {
+    for (size_t i = next++; i < unknown.size(); i = next++) REPLICA_TRY(ReadEntry(store_, unknown[i]));
+    return Ok();
+  };
+  try {
+    for (size_t w = 1; w < std::min(kParallel, unknown.size()); w++)
+      work.push_back(std::async(std::launch::async, [&read, question = CallOff::Current()]() -> Status {
+        const CallOff call_off(question);
+        return read();
+      }));
+  } catch (const std::system_error&) {
+    // Fewer threads, or none but this one.
+  }
+  work.push_back(std::async(std::launch::deferred, read));
   Status status;
   for (auto& w : work) {
     Status one = w.get();

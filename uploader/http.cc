@@ -22,6 +22,11 @@ constexpr long kConnectTimeoutMs = 10000;
 // A transfer slower than this for so long is dead: the next try may get a better connection.
 constexpr long kStallBytesPerSecond = 64;
 constexpr long kStallSeconds = 30;
+// And none lasts longer than this, however it drips: by the bytes that it may have.
+constexpr int64_t kLongestMs = 60000;
+constexpr uint64_t kLeastBytesPerMs = 32;
+constexpr size_t kMaxHeaders = 100;
+constexpr size_t kMaxHeaderBytes = 64 << 10;
 constexpr size_t kIdleHandles = 16;
 
 std::string Lower(std::string_view text) {
@@ -57,6 +62,8 @@ struct HttpClient::Transfer {
   UniqueFd file;
   uint64_t sent = 0;
   bool too_long = false;
+  bool no_memory = false;
+  size_t header_bytes = 0;
   Status body_error;
   curl_slist* headers = nullptr;
   char error[CURL_ERROR_SIZE] = "";
@@ -69,19 +76,35 @@ struct HttpClient::Transfer {
       t->too_long = true;
       return 0;
     }
-    t->response.body.append(data, size * count);
-    return size * count;
+    return AtEdge(t, [&] {
+      t->response.body.append(data, size * count);
+      return size * count;
+    });
+  }
+
+  // Runs in libcurl's frames, which no exception may cross: 0 bytes taken end the transfer.
+  template <typename Body>
+  static size_t AtEdge(Transfer* t, const Body& body) noexcept {
+    try {
+      return body();
+    } catch (const std::exception&) {
+      t->no_memory = true;
+      return 0;
+    }
   }
 
   static size_t OnHeader(char* data, size_t size, size_t count, void* self) {
     auto* t = static_cast<Transfer*>(self);
     std::string_view line(data, size * count);
     // A status line starts a new header block (after 100 Continue).
-    if (line.rfind("HTTP/", 0) == 0) t->response.headers.clear();
-    const size_t colon = line.find(':');
-    if (colon != std::string_view::npos && t->response.headers.size() < 100)
-      t->response.headers[Lower(line.substr(0, colon))] = Trim(line.substr(colon + 1));
-    return size * count;
+    return AtEdge(t, [&] {
+      if (line.rfind("HTTP/", 0) == 0) t->response.headers.clear();
+      const size_t colon = line.find(':');
+      t->header_bytes += line.size();
+      if (colon != std::string_view::npos && t->response.headers.size() < kMaxHeaders && t->header_bytes < kMaxHeaderBytes)
+        t->response.headers[Lower(line.substr(0, colon))] = Trim(line.substr(colon + 1));
+      return size * count;
+    });
   }
 
   static size_t OnRead(char* out, size_t size, size_t count, void* self) {
@@ -127,10 +150,24 @@ void HttpClient::Start(HttpRequest request, Done done) {
   auto transfer = std::make_unique<Transfer>();
   transfer->request = std::move(request);
   transfer->done = std::move(done);
+  Status failed;
   {
     MutexLock lock(mutex_);
     queue_.push_back(std::move(transfer));
-    if (!thread_.joinable()) thread_ = StartThread("replica-net", [this] { Run(); });
+    if (!thread_.joinable()) {
+      auto thread = StartThread("replica-net", [this] { Run(); });
+      if (!thread.ok()) {
+        transfer = std::move(queue_.back());
+        queue_.pop_back();
+        failed = thread.status();
+      } else {
+        thread_ = std::move(*thread);
+      }
+    }
+  }
+  if (transfer != nullptr) {
+    transfer->done(failed);
+    return;
   }
   curl_multi_wakeup(multi_);
 }
@@ -178,7 +215,14 @@ void HttpClient::Run() {
       active_.clear();
       return;
     }
-    for (auto& transfer : started) Begin(std::move(transfer));
+    for (auto& transfer : started) {
+      const std::shared_ptr<Done> done = std::make_shared<Done>(transfer->done);
+      try {
+        Begin(std::move(transfer));
+      } catch (const std::exception& e) {
+        (*done)(Status(Code::kUnavailable, std::string("the request could not be made: ") + e.what()));
+      }
+    }
     int running = 0;
     curl_multi_perform(multi_, &running);
     int left = 0;
@@ -230,6 +274,10 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, kConnectTimeoutMs);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kStallBytesPerSecond);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kStallSeconds);
+  const uint64_t bytes = r.body.size + r.response_limit;
+  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
+                   static_cast<long>(std::min<uint64_t>(kLongestMs + bytes / kLeastBytesPerMs, INT32_MAX)));
+  curl_easy_setopt(easy, CURLOPT_SSLVERSION, long{CURL_SSLVERSION_TLSv1_2});
   curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
   if (!r.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, r.ca_file.c_str());
   if (!r.sign.empty()) {
@@ -276,6 +324,10 @@ void HttpClient::Complete(CURL* easy, int curl_code) {
   }
   if (!t->body_error.ok()) {
     t->done(t->body_error);
+    return;
+  }
+  if (t->no_memory) {
+    t->done(Status(Code::kUnavailable, "out of memory while an answer of the store was read"));
     return;
   }
   const std::string endpoint = Endpoint(t->request.url);

@@ -50,7 +50,8 @@ class HttpClient {
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
-  // `done` is called once, on the network thread: it must not block. Any HTTP status is a response; an error is a
+  // `done` is called once, on the network thread (or, when none can be started, in the caller's): it must neither block
+  // nor throw. Any HTTP status is a response; an error is a
   // transfer that did not come to one (kUnavailable; kPermission for a certificate that does not verify).
   void Start(HttpRequest request, Done done) EXCLUDES(mutex_);
   // Waits for Start, or until it is called off (base/call_off.h): kInterrupted. Not to be called on the network thread.

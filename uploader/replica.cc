@@ -1,6 +1,7 @@
 #include "uploader/replica.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "base/call_off.h"
 
@@ -40,7 +41,8 @@ Result<std::vector<Id>> ListGenerations(Store* store) {
   return generations;
 }
 
-Result<std::vector<LogObject>> ListLog(Store* store, const Id& generation, uint64_t after) {
+Result<std::vector<LogObject>> ListLog(Store* store, const Id& generation, uint64_t after,
+                                       std::optional<SegmentHeader>* end) {
   const std::string prefix = GenerationPrefix(generation) + "log/";
   REPLICA_ASSIGN(Listing listing, store->List(prefix, after == 0 ? "" : LogKey(generation, after), false));
   std::vector<LogObject> log;
@@ -48,6 +50,15 @@ Result<std::vector<LogObject>> ListLog(Store* store, const Id& generation, uint6
     LogObject entry;
     entry.size = object.size;
     if (NumberAfter(object.key, prefix, &entry.sequence)) log.push_back(entry);
+  }
+  // No segment is as small. What it is, only its content can tell: a damaged segment must not look like an end.
+  if (!log.empty() && log.back().size == kEndSize) {
+    REPLICA_ASSIGN(const Segment last, ReadSegmentEnds(store, LogKey(generation, log.back().sequence), kEndSize));
+    if (last.header.kind == SegmentKind::kEnd && last.header.generation == generation &&
+        last.header.sequence == log.back().sequence) {
+      log.pop_back();
+      if (end != nullptr) *end = last.header;
+    }
   }
   return log;
 }
@@ -73,12 +84,16 @@ uint64_t StoreBytes::PieceSize(uint64_t at) const {
 
 void StoreBytes::FetchAhead(uint64_t at) {
   if (PieceSize(at) == 0) return;
-  next_at_ = at;
-  next_ = std::async(std::launch::async,
-                     [store = store_, key = key_, at, n = PieceSize(at), question = CallOff::Current()] {
-                       const CallOff call_off(question);
-                       return store->Get(key, at, n);
-                     });
+  try {
+    next_ = std::async(std::launch::async,
+                       [store = store_, key = key_, at, n = PieceSize(at), question = CallOff::Current()] {
+                         const CallOff call_off(question);
+                         return store->Get(key, at, n);
+                       });
+    next_at_ = at;
+  } catch (const std::system_error&) {
+    next_ = {};  // no thread to be had: it is fetched when it is needed
+  }
 }
 
 void StoreBytes::Prefetch() {
@@ -145,7 +160,7 @@ Result<ReplicaHead> ReadHead(Store* store, const Id& generation) {
     head.snapshot_bytes = newest.size;
     after = head.sequence;
   }
-  REPLICA_ASSIGN(auto log, ListLog(store, generation, after));
+  REPLICA_ASSIGN(auto log, ListLog(store, generation, after, &head.end));
   for (const LogObject& entry : log) head.log_bytes += entry.size;
   if (!log.empty()) {
     const LogObject& newest = log.back();

@@ -2,6 +2,7 @@
 //
 //   <generation>/log/<seq %016x>      <generation>/snapshot/<txid %016x>
 //
+// A generation that another one took the place of has an END object behind its last log segment, under the next number.
 // Bundles and increments have their place in the format and are not written yet; names that are not understood are left
 // alone.
 #ifndef LIBREPLICA_UPLOADER_REPLICA_H_
@@ -10,6 +11,7 @@
 #include <cstdint>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,8 +40,10 @@ struct SnapshotObject {
 
 // Generations of a replica, oldest first.
 Result<std::vector<Id>> ListGenerations(Store* store);
-// Log segments with a sequence above `after`, ascending.
-Result<std::vector<LogObject>> ListLog(Store* store, const Id& generation, uint64_t after);
+// Log segments with a sequence above `after`, ascending. The object that ends the log is none of them: its header goes
+// to `end`, when that is not null.
+Result<std::vector<LogObject>> ListLog(Store* store, const Id& generation, uint64_t after,
+                                       std::optional<SegmentHeader>* end = nullptr);
 // Snapshots, ascending.
 Result<std::vector<SnapshotObject>> ListSnapshots(Store* store, const Id& generation);
 
@@ -80,6 +84,7 @@ struct ReplicaHead {
   uint64_t snapshot_txid = 0;  // the newest snapshot; 0: none
   uint64_t snapshot_bytes = 0;
   uint64_t log_bytes = 0;  // of the log segments that follow it
+  std::optional<SegmentHeader> end;  // of the object that ends the log: nothing can be appended any more
 };
 Result<ReplicaHead> ReadHead(Store* store, const Id& generation);
 

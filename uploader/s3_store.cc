@@ -17,6 +17,8 @@ namespace {
 constexpr char kEmptySha256[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 constexpr char kDefaultRegion[] = "us-east-1";
 constexpr size_t kDeleteBatch = 1000;  // DeleteObjects takes no more
+constexpr int kMaxBarrenPages = 16;
+constexpr size_t kMaxListed = 20000000;
 
 // RFC 3986's unreserved characters stay; `keep_slash` for the path of a key.
 std::string PercentEncode(const std::string& text, bool keep_slash) {
@@ -48,6 +50,24 @@ std::string Md5Base64(const std::string& bytes) {
   return {reinterpret_cast<char*>(out), static_cast<size_t>(n)};
 }
 
+// A text of the store's for people: bounded, on one line, and without our own secrets, which some echo.
+std::string Quote(std::string text, size_t most, const S3Options& o) {
+  for (const std::string& secret : {o.secret_access_key, o.session_token, o.access_key_id})
+    for (size_t at = secret.size() < 4 ? std::string::npos : text.find(secret); at != std::string::npos;
+         at = text.find(secret, at))
+      text.replace(at, secret.size(), "***");
+  if (text.size() > most) text = text.substr(0, most) + "…";
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = ' ';
+  return text;
+}
+
+// https://docs.aws.amazon.com/general/latest/gr/s3.html: lower-case words with dashes.
+bool IsRegion(const std::string& text) {
+  return !text.empty() && text.size() <= 64 &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+}
+
 }  // namespace
 
 Status S3Error(const HttpResponse& response, const std::string& action, const std::string& object, const S3Options& o) {
@@ -61,9 +81,10 @@ Status S3Error(const HttpResponse& response, const std::string& action, const st
     message = error.child_value("Message");
     if (region.empty()) region = error.child_value("Region");
   }
+  if (!IsRegion(region)) region.clear();
   std::string what = action + " " + object + ": HTTP " + std::to_string(response.status);
-  if (!code.empty()) what += " " + code.substr(0, 100);
-  if (!message.empty()) what += " (" + message.substr(0, 200) + ")";
+  if (!code.empty()) what += " " + Quote(code, 100, o);
+  if (!message.empty()) what += " (" + Quote(message, 200, o) + ")";
   auto with = [&](Code c, const std::string& advice) { return Status(c, what + "; " + advice); };
 
   if (response.status == 301 || response.status == 307 || code == "PermanentRedirect" ||
@@ -120,9 +141,7 @@ S3Options S3Store::InForce() const {
 bool S3Store::LearnRegion(const HttpResponse& response) {
   if (!options_.region.empty() || response.status < 300 || response.status >= 500) return false;
   const std::string region = HeaderOf(response, "x-amz-bucket-region");
-  if (region.empty() || region.size() > 64 ||
-      region.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos)
-    return false;
+  if (!IsRegion(region)) return false;
   MutexLock lock(mutex_);
   if (region == (region_.empty() ? kDefaultRegion : region_)) return false;
   region_ = region;
@@ -225,7 +244,15 @@ Result<Listing> S3Store::List(const std::string& prefix, const std::string& star
   const std::string object = ObjectUrl(*this, prefix);
   const size_t strip = FullKey("").size();
   std::string token;
+  std::string last;  // the greatest key or folder so far: S3 lists in order, so each page must go beyond it
+  int barren = 0;    // pages in a row without an entry, as a store may send some
   for (;;) {
+    std::string first;
+    std::string greatest = last;
+    auto see = [&](const std::string& key) {
+      if (first.empty() || key < first) first = key;
+      greatest = std::max(greatest, key);
+    };
     Query query = {{"list-type", "2"}, {"prefix", FullKey(prefix)}};
     if (!start_after.empty()) query.emplace_back("start-after", FullKey(start_after));
     if (folders_only) query.emplace_back("delimiter", "/");
@@ -241,16 +268,24 @@ Result<Listing> S3Store::List(const std::string& prefix, const std::string& star
       std::string key = node.child_value("Key");
       if (key.size() < strip || key.compare(0, strip, FullKey("")) != 0)
         return Status(Code::kCorrupt, "LIST " + object + ": the answer names a key outside the prefix");
+      see(key);
       listing.objects.push_back({key.substr(strip), std::strtoull(node.child_value("Size"), nullptr, 10)});
     }
     for (pugi::xml_node node : result.children("CommonPrefixes")) {
       std::string key = node.child_value("Prefix");
+      see(key);
       if (key.size() >= strip && key.compare(0, strip, FullKey("")) == 0) listing.folders.push_back(key.substr(strip));
     }
     std::string next = result.child_value("NextContinuationToken");
     if (std::string(result.child_value("IsTruncated")) != "true") break;
     if (next.empty() || next == token)
       return Status(Code::kCorrupt, "LIST " + object + ": the store gave no way to go on listing");
+    barren = first.empty() ? barren + 1 : 0;
+    if (barren > kMaxBarrenPages || (!first.empty() && first <= last))
+      return Status(Code::kCorrupt, "LIST " + object + ": the store lists without getting on; this is not S3's order");
+    if (listing.objects.size() + listing.folders.size() > kMaxListed)
+      return Status(Code::kCorrupt, "LIST " + object + ": more than " + std::to_string(kMaxListed) + " entries");
+    last = std::move(greatest);
     token = next;
   }
   std::sort(listing.folders.begin(), listing.folders.end());
@@ -285,8 +320,8 @@ Status S3Store::Delete(const std::vector<std::string>& keys) {
     if (answer.load_buffer(response->body.data(), response->body.size())) {
       pugi::xml_node error = answer.child("DeleteResult").child("Error");
       if (error)
-        return {Code::kPermission, "DELETE " + url_ + "/" + error.child_value("Key") + ": " +
-                                       error.child_value("Code") +
+        return {Code::kPermission, "DELETE " + url_ + "/" + Quote(error.child_value("Key"), 200, options_) + ": " +
+                                       Quote(error.child_value("Code"), 100, options_) +
                                        "; the key may not delete (s3:DeleteObject, Object Lock)"};
     }
   }

@@ -1,5 +1,7 @@
 #include "uploader/segment.h"
 
+#include <openssl/evp.h>
+
 #include <algorithm>
 
 #include "base/hash.h"
@@ -55,7 +57,7 @@ Result<SegmentHeader> DecodeHeader(std::string_view bytes) {
                                           ": use a newer libreplica");
   SegmentHeader h;
   auto kind = in.Little<uint8_t>();
-  if (kind < 1 || kind > 3) return Damaged("unknown kind " + std::to_string(kind));
+  if (kind < 1 || kind > 4) return Damaged("unknown kind " + std::to_string(kind));
   h.kind = static_cast<SegmentKind>(kind);
   h.flags = in.Little<uint8_t>();
   if ((h.flags & ~(kSegmentFolded | kSegmentResync | kSegmentPageHashes)) != 0)
@@ -67,9 +69,23 @@ Result<SegmentHeader> DecodeHeader(std::string_view bytes) {
   h.writer = in.Little<uint64_t>();
   h.sequence = in.Little<uint64_t>();
   h.min_txid = in.Little<uint64_t>();
-  if (h.kind != SegmentKind::kLog && (h.flags & kSegmentFolded) == 0)
+  if ((h.kind == SegmentKind::kIncrement || h.kind == SegmentKind::kSnapshot) && (h.flags & kSegmentFolded) == 0)
     return Damaged("a snapshot or increment that is not folded");
   return h;
+}
+
+std::string EncodeEnd(SegmentHeader header, int64_t wall_micros) {
+  header.kind = SegmentKind::kEnd;
+  header.flags = 0;
+  SegmentTrailer trailer;
+  trailer.max_txid = header.min_txid == 0 ? 0 : header.min_txid - 1;
+  trailer.created = wall_micros;
+  trailer.meta_offset = kSegmentHeaderSize;
+  trailer.meta_hash = Hash64(std::string_view());
+  std::string out = EncodeHeader(header);
+  const std::string unhashed = out + EncodeTrailer(trailer).substr(0, kShaOffset);
+  (void)EVP_Digest(unhashed.data(), unhashed.size(), trailer.sha256.data(), nullptr, EVP_sha256(), nullptr);
+  return out + EncodeTrailer(trailer);
 }
 
 std::string EncodeTrailer(const SegmentTrailer& t) {

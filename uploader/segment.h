@@ -16,7 +16,7 @@
 
 namespace replica {
 
-enum class SegmentKind : uint8_t { kLog = 1, kIncrement = 2, kSnapshot = 3 };
+enum class SegmentKind : uint8_t { kLog = 1, kIncrement = 2, kSnapshot = 3, kEnd = 4 };
 
 enum SegmentFlags : uint8_t {
   kSegmentFolded = 1,      // holds only the last version of each page; only max_txid is restorable
@@ -106,6 +106,11 @@ constexpr uint16_t kSegmentVersion = 1;
 // Raw bytes a writer gathers in a block before it closes it, and the most that a reader accepts.
 constexpr uint64_t kBlockTarget = uint64_t{256} * 1024;
 constexpr uint64_t kBlockLimit = uint64_t{2} * 1024 * 1024;
+
+// The object that ends a generation's log: header and trailer without anything in between. It stands where the next log
+// segment would go, so that whoever still appends to the generation meets it. `header.sequence` is that number.
+constexpr uint64_t kEndSize = kSegmentHeaderSize + kSegmentTrailerSize;
+std::string EncodeEnd(SegmentHeader header, int64_t wall_micros);
 
 std::string EncodeHeader(const SegmentHeader& header);
 Result<SegmentHeader> DecodeHeader(std::string_view bytes);

@@ -28,6 +28,13 @@ class Source {
   // True when every commit after the position can still be read, in order: the position lies in the live WAL (its frame
   // carries the position's checksum), or the journal goes on from it.
   virtual Result<bool> Reachable() = 0;
+  // The same, but by the live WAL alone: the frame at the position is there, with its cumulative checksum. The only
+  // proof that outlives a start of the machine.
+  virtual Result<bool> InLiveWal() = 0;
+
+  // The file that is captured, and whether its path names another one, or none, by now (one stat).
+  virtual FileId file() const = 0;
+  virtual bool Replaced() const = 0;
 
   // Frames committed after the position and not yet collected, in bytes (an estimate from shared memory, no I/O).
   virtual uint64_t Backlog() = 0;

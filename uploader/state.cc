@@ -7,7 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
+#include <stdexcept>
 
+#include "base/boot.h"
 #include "base/fs.h"
 #include "base/hash.h"
 
@@ -49,7 +52,8 @@ std::string EncodeState(const EngineState& s) {
   AppendLittle<uint64_t>(out, s.snapshot_bytes);
   AppendLittle<uint64_t>(out, static_cast<uint64_t>(s.snapshot_time));
   AppendLittle<uint64_t>(out, s.log_bytes);
-  AppendLittle<uint32_t>(out, (s.partial ? 1U : 0U) | (s.restored ? 2U : 0U) | (s.fenced ? 4U : 0U));
+  AppendLittle<uint32_t>(out, (s.partial ? 1U : 0U) | (s.restored ? 2U : 0U) | (s.fenced ? 4U : 0U) |
+                                  (s.behind ? 8U : 0U) | (s.claim_due ? 16U : 0U));
   AppendLittle<uint64_t>(out, s.stamp.device);
   AppendLittle<uint64_t>(out, s.stamp.inode);
   AppendLittle<uint64_t>(out, s.stamp.size);
@@ -58,6 +62,10 @@ std::string EncodeState(const EngineState& s) {
   const std::string url = s.url.substr(0, kMaxUrl);
   AppendLittle<uint32_t>(out, static_cast<uint32_t>(url.size()));
   out += url;
+  // Since version 0.2, which reads zeros here in an older state; older versions do not read this far.
+  AppendLittle<uint64_t>(out, s.boot);
+  AppendLittle<uint64_t>(out, s.file.device);
+  AppendLittle<uint64_t>(out, s.file.inode);
   out.resize(kHeaderSize - 8, '\0');
   AppendLittle<uint64_t>(out, Hash64(out));
   return out;
@@ -97,16 +105,66 @@ bool DecodeState(std::string_view bytes, EngineState* s) {
   s->partial = (flags & 1) != 0;
   s->restored = (flags & 2) != 0;
   s->fenced = (flags & 4) != 0;
+  s->behind = (flags & 8) != 0;
+  s->claim_due = (flags & 16) != 0;
   s->stamp.device = in.Little<uint64_t>();
   s->stamp.inode = in.Little<uint64_t>();
   s->stamp.size = in.Little<uint64_t>();
   s->stamp.modified = static_cast<int64_t>(in.Little<uint64_t>());
   s->stamp.changed = static_cast<int64_t>(in.Little<uint64_t>());
   s->url = in.Bytes(in.Little<uint32_t>());
+  s->boot = in.Little<uint64_t>();
+  s->file.device = in.Little<uint64_t>();
+  s->file.inode = in.Little<uint64_t>();
   return in.ok() && ValidPageSize(s->page_size);
 }
 
+// Versions before 0.2 did not note the boot. A state that was written since the machine started is of this one.
+uint64_t BootOf(const std::string& path) {
+  struct stat st {};
+  timespec up{};
+  timespec now{};
+  if (::stat(path.c_str(), &st) != 0 || clock_gettime(CLOCK_BOOTTIME, &up) != 0 ||
+      clock_gettime(CLOCK_REALTIME, &now) != 0)
+    return 0;
+  return st.st_mtim.tv_sec > now.tv_sec - up.tv_sec ? BootHash() : 0;
+}
+
+// The header as it stands in the file; nothing when it is not there or does not check.
+std::optional<EngineState> ReadHeader(const std::string& path) {
+  auto fd = OpenOwnFile(path, O_RDONLY);
+  std::string bytes(kHeaderSize, '\0');
+  auto n = fd.ok() ? ReadAt(fd->get(), bytes.data(), bytes.size(), 0, path) : fd.status();
+  EngineState found;
+  if (!n.ok() || *n != bytes.size() || !DecodeState(bytes, &found)) return {};
+  if (found.boot == 0) found.boot = BootOf(path);
+  return found;
+}
+
+// The page hashes that a redo file carries, in `hashes`; false when it is not whole.
+bool ApplyRedo(std::string_view redo, uint32_t pages, std::vector<uint64_t>* hashes) {
+  if (redo.size() < kHeaderSize + 8) return false;
+  const std::string_view body = redo.substr(kHeaderSize, redo.size() - kHeaderSize - 8);
+  if (Hash64(body) != LoadLittle<uint64_t>(body.data() + body.size())) return false;
+  // Pages that neither the state file nor the redo has a hash for: the table is not there.
+  if (pages > hashes->size() + body.size() / 12) return false;
+  hashes->resize(pages, 0);
+  ByteReader in(body);
+  while (in.remaining() >= 12) {
+    const auto page = in.Little<uint32_t>();
+    const auto hash = in.Little<uint64_t>();
+    if (page >= 1 && page <= pages) (*hashes)[page - 1] = hash;
+  }
+  return true;
+}
+
 }  // namespace
+
+FileId FileIdOf(const std::string& path) {
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0) return {};
+  return {st.st_dev, st.st_ino};
+}
 
 FileStamp StampOf(const std::string& path) {
   FileStamp stamp;
@@ -132,60 +190,48 @@ StateFile::StateFile(std::string folder)
 
 Result<std::optional<EngineState>> StateFile::Load(PageTable* table, bool* table_valid) {
   *table_valid = false;
-  auto bytes = ReadFile(path_, kMaxStateSize);
-  if (!bytes.ok()) {
-    if (bytes.status().code() == Code::kNotFound) return std::optional<EngineState>();
-    return bytes.status();
+  std::optional<EngineState> state = ReadHeader(path_);
+  const std::optional<EngineState> newer = ReadHeader(redo_path_);
+  const bool merged = newer && (!state || newer->revision > state->revision);
+  // The two are proof of each other's absence only: a torn one must not hide the other.
+  if (!state && !newer) {
+    auto fd = OpenOwnFile(path_, O_RDONLY);
+    if (!fd.ok() && fd.status().code() != Code::kNotFound) return fd.status();
+    return std::optional<EngineState>();
   }
-  EngineState state;
-  if (!DecodeState(*bytes, &state)) return std::optional<EngineState>();
-  std::vector<uint64_t> hashes((bytes->size() - kHeaderSize) / 8);
-  if (!hashes.empty()) std::memcpy(hashes.data(), bytes->data() + kHeaderSize, hashes.size() * 8);
-
-  auto redo = ReadFile(redo_path_, kMaxStateSize);
-  EngineState newer;
-  bool merged = false;
-  if (redo.ok() && redo->size() >= kHeaderSize + 8 && DecodeState(*redo, &newer) &&
-      newer.revision == state.revision + 1) {
-    const std::string_view body(redo->data() + kHeaderSize, redo->size() - kHeaderSize - 8);
-    if (Hash64(body) == LoadLittle<uint64_t>(body.data() + body.size())) {
-      state = newer;
-      merged = true;
-      hashes.resize(state.pages, 0);
-      ByteReader in(body);
-      while (in.remaining() >= 12) {
-        const auto page = in.Little<uint32_t>();
-        const auto hash = in.Little<uint64_t>();
-        if (page >= 1 && page <= state.pages) hashes[page - 1] = hash;
-      }
-    }
+  std::vector<uint64_t> hashes;
+  if (auto fd = OpenOwnFile(path_, O_RDONLY); fd.ok()) {
+    REPLICA_ASSIGN(const std::string bytes, ReadWhole(fd->get(), kMaxStateSize, path_));
+    if (bytes.size() > kHeaderSize) hashes.resize((bytes.size() - kHeaderSize) / 8);
+    if (!hashes.empty()) std::memcpy(hashes.data(), bytes.data() + kHeaderSize, hashes.size() * 8);
   }
-  if (hashes.size() >= state.pages) {
-    hashes.resize(state.pages);
-    table->Assign(state.page_size, std::move(hashes));
-    *table_valid = state.partial || table->checksum() == state.checksum;
+  bool whole = true;
+  if (merged) {
+    state = newer;
+    REPLICA_ASSIGN(UniqueFd fd, OpenOwnFile(redo_path_, O_RDONLY));
+    REPLICA_ASSIGN(const std::string redo, ReadWhole(fd.get(), kMaxStateSize, redo_path_));
+    whole = ApplyRedo(redo, state->pages, &hashes);
   }
-  if (!*table_valid) *table = PageTable(state.page_size);
+  if (whole && hashes.size() >= state->pages) {
+    hashes.resize(state->pages);
+    table->Assign(state->page_size, std::move(hashes));
+    *table_valid = state->partial || table->checksum() == state->checksum;
+  }
+  if (!*table_valid) *table = PageTable(state->page_size);
   // The next redo takes this one's place, whose hashes a crash kept from the file.
-  if (merged && *table_valid) REPLICA_TRY(SaveAll(&state, *table));
-  return std::optional<EngineState>(state);
+  if (merged && *table_valid) REPLICA_TRY(SaveAll(&*state, *table));
+  return state;
 }
 
 std::optional<EngineState> StateFile::LoadHeader() const {
-  std::optional<EngineState> state;
-  for (const std::string& path : {path_, redo_path_}) {
-    auto fd = OpenOwnFile(path, O_RDONLY);
-    std::string bytes(kHeaderSize, '\0');
-    auto n = fd.ok() ? ReadAt(fd->get(), bytes.data(), bytes.size(), 0, path) : fd.status();
-    EngineState found;
-    if (n.ok() && *n == bytes.size() && DecodeState(bytes, &found) && (!state || found.revision == state->revision + 1))
-      state = found;
-  }
-  return state;
+  std::optional<EngineState> state = ReadHeader(path_);
+  std::optional<EngineState> newer = ReadHeader(redo_path_);
+  return newer && (!state || newer->revision > state->revision) ? newer : state;
 }
 
 Status StateFile::Save(EngineState* state, const PageTable& table, const std::vector<uint32_t>& changed) {
   state->revision++;
+  state->boot = BootHash();
   state->pages = table.pages();
   std::string redo = EncodeState(*state);
   std::string body;
@@ -215,16 +261,20 @@ Status StateFile::Save(EngineState* state, const PageTable& table, const std::ve
 }
 
 Status StateFile::SaveAll(EngineState* state, const PageTable& table) {
-  state->revision += 2;  // no redo of before can follow it
+  state->revision += 2;  // no redo of before counts any more
+  state->boot = BootHash();
   state->pages = table.pages();
   std::string bytes = EncodeState(*state);
   bytes.append(reinterpret_cast<const char*>(table.hashes().data()), table.hashes().size() * 8);
-  return ReplaceFile(path_, bytes, false);
+  REPLICA_TRY(ReplaceFile(path_, bytes, true));
+  // The folder's own name must outlive a power loss as well.
+  return SyncFolder(ParentFolder(folder_));
 }
 
-uint64_t StateFile::FolderIdentity() const {
-  struct stat st {};
-  ::stat(folder_.c_str(), &st);
+namespace {
+
+// What versions before 0.2 identified a folder by.
+uint64_t MachineAndInode(const struct stat& st) {
   auto machine = ReadFile("/etc/machine-id", 4096);
   std::string text = machine.ok() ? *machine : "";
   AppendLittle<uint64_t>(text, st.st_dev);
@@ -232,22 +282,59 @@ uint64_t StateFile::FolderIdentity() const {
   return Hash64(text);
 }
 
+}  // namespace
+
+uint64_t StateFile::FolderIdentity() const {
+  struct statx st {};
+  if (::statx(AT_FDCWD, folder_.c_str(), 0, STATX_INO | STATX_BTIME, &st) == 0 && (st.stx_mask & STATX_BTIME) != 0) {
+    std::string text = "inode and birth time";
+    AppendLittle<uint64_t>(text, st.stx_ino);
+    AppendLittle<uint64_t>(text, static_cast<uint64_t>(st.stx_btime.tv_sec));
+    AppendLittle<uint32_t>(text, st.stx_btime.tv_nsec);
+    return Hash64(text);
+  }
+  struct stat plain {};
+  ::stat(folder_.c_str(), &plain);
+  return MachineAndInode(plain);
+}
+
+bool StateFile::IsFolder(uint64_t identity) const {
+  if (identity == FolderIdentity()) return true;
+  struct stat st {};
+  return ::stat(folder_.c_str(), &st) == 0 && identity == MachineAndInode(st);
+}
+
+namespace {
+
+// An id that is not random would make two writers one: nothing may go on with it.
+void FillRandom(void* out, int size) {
+  if (RAND_bytes(static_cast<unsigned char*>(out), size) != 1) throw std::runtime_error("OpenSSL has no random numbers");
+}
+
+}  // namespace
+
 Id RandomId() {
   Id id{};
-  RAND_bytes(id.data(), static_cast<int>(id.size()));
+  FillRandom(id.data(), static_cast<int>(id.size()));
   return id;
 }
 
-Id NewGenerationId(int64_t wall_micros) {
+Result<Id> NewGenerationId(int64_t wall_micros, const Id& newest) {
+  constexpr size_t kTimeBytes = 6;
+  uint64_t millis = 0;
+  for (size_t i = 0; i < kTimeBytes; i++) millis = millis << 8 | newest[i];
+  if (newest != Id{}) millis++;
+  millis = std::max(millis, static_cast<uint64_t>(std::max<int64_t>(wall_micros, 0) / 1000));
+  if (millis >> (8 * kTimeBytes) != 0)
+    return Status(Code::kConflict, "no generation can follow " + HexEncode(newest) + ": remove that folder, it was not made by libreplica");
   Id id = RandomId();
-  const auto millis = static_cast<uint64_t>(wall_micros / 1000);
-  for (int i = 0; i < 6; i++) id[static_cast<size_t>(i)] = static_cast<uint8_t>(millis >> (8 * (5 - i)));
+  for (size_t i = 0; i < kTimeBytes; i++) id[i] = static_cast<uint8_t>(millis >> (8 * (kTimeBytes - 1 - i)));
   return id;
 }
 
 uint64_t RandomNumber() {
   uint64_t n = 0;
-  RAND_bytes(reinterpret_cast<unsigned char*>(&n), sizeof n);
+  FillRandom(&n, sizeof n);
   return n;
 }
 

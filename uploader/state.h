@@ -1,9 +1,14 @@
 // What a leader must know after a restart: <database>-replica/state, with a small redo file beside it.
 //
 // A save writes the redo file (new header and the page hashes that changed, as one atomic replacement), then changes
-// the state file in place. A crash anywhere leaves either the old state or one that the redo completes. Nothing is
-// fsynced: after a power loss the database checksum tells whether the page hashes are right, and if not they are read
-// from the replica. Used by the leader's thread only, which holds the leadership lock.
+// the state file in place. A crash of the process leaves either the old state or one that the redo completes.
+//
+// Only SaveAll is fsynced: it marks the moments at which the folder becomes the owner of a history. After a power loss
+// one of the two files may be torn and both may be older than the replica. The newer one that passes its checksum
+// counts; the database checksum tells whether the page hashes are right (if not, they are read from the replica); and
+// nothing that the state says about a WAL or a file stamp is proof any more (EngineState::boot).
+//
+// Used by the leader's thread only, which holds the leadership lock.
 #ifndef LIBREPLICA_UPLOADER_STATE_H_
 #define LIBREPLICA_UPLOADER_STATE_H_
 
@@ -20,6 +25,16 @@
 #include "uploader/segment.h"
 
 namespace replica {
+
+// Which file a path names: another one in its place has another id, as long as somebody has the first one open.
+struct FileId {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+
+  bool operator==(const FileId&) const = default;
+};
+// All zero when it is not there.
+FileId FileIdOf(const std::string& path);
 
 // A file as stat(2) sees it; tells whether anybody has written to the database since a clean close.
 struct FileStamp {
@@ -57,6 +72,8 @@ struct EngineState {
   Id generation{};
   uint64_t writer = 0;
   uint64_t folder_identity = 0;  // of the folder the state was written in: a copied folder is another writer
+  uint64_t boot = 0;  // BootHash when it was saved: `wal`, `anchor` and `stamp` prove something within one boot only
+  FileId file;        // of the database file that txid is a state of; all zero: not known (an older version's state)
   uint32_t page_size = 0;
   uint32_t pages = 0;
   uint64_t txid = 0;      // last captured
@@ -74,6 +91,8 @@ struct EngineState {
   bool partial = false;    // some page hashes are unknown: only a resync may follow
   bool restored = false;   // made by a restore: the replica may be ahead
   bool fenced = false;     // another writer has appended
+  bool behind = false;     // the replica holds log segments of ours that this state does not know (a power loss)
+  bool claim_due = false;  // the claim at the URL names another folder; it is replaced once a segment is acknowledged
   FileStamp stamp;         // of the database file as the last close before left it; all zero: it has changed since
   std::string url;         // without secrets
 };
@@ -96,8 +115,11 @@ class StateFile {
   // Saves everything anew.
   Status SaveAll(EngineState* state, const PageTable& table);
 
-  // Identifies the folder on this machine.
+  // Identifies the folder: its inode and birth time, which a copy has others of, whatever path or container it is seen
+  // through. Where the file system has no birth times: machine, device and inode.
   uint64_t FolderIdentity() const;
+  // True when `identity` names this folder, also as versions before 0.2 computed it (machine, device, inode).
+  bool IsFolder(uint64_t identity) const;
 
  private:
   const std::string folder_;
@@ -106,8 +128,8 @@ class StateFile {
 };
 
 Id RandomId();
-// Time-ordered: the later generation sorts last.
-Id NewGenerationId(int64_t wall_micros);
+// Sorts behind `newest` (all zero: none) whatever the clock says; otherwise by time. kConflict when there is no such id.
+Result<Id> NewGenerationId(int64_t wall_micros, const Id& newest);
 uint64_t RandomNumber();
 
 }  // namespace replica

@@ -63,7 +63,7 @@ bool AwaitTick(const FileStamp& stamp) {
 uint64_t Database::Life() const {
   struct statx st {};
   // stat only: opening the -shm and closing it again would drop SQLite's locks on it.
-  if (::statx(AT_FDCWD, (path_ + "-shm").c_str(), 0, STATX_INO | STATX_BTIME, &st) != 0) return 0;
+  if (::statx(AT_FDCWD, shm_path_.c_str(), 0, STATX_INO | STATX_BTIME, &st) != 0) return 0;
   const uint64_t parts[6] = {control_->users_epoch.load(std::memory_order_seq_cst),
                              st.stx_dev_major,
                              st.stx_dev_minor,
@@ -142,6 +142,7 @@ Result<std::shared_ptr<Database>> Database::Open(const std::string& path, std::u
 
 Database::Database(std::string path, std::unique_ptr<ControlMapping> mapping, UniqueFd gate_fd)
     : path_(std::move(path)),
+      shm_path_(path_ + "-shm"),
       folder_(FolderOf(path_)),
       mapping_(std::move(mapping)),
       control_(mapping_->block()),
@@ -169,6 +170,17 @@ void Database::UnlockGateFile() {
 }
 
 void Database::PassGate(const volatile void* region0) noexcept {
+  try {
+    KeepFrames(region0);
+  } catch (const std::exception&) {
+    // No memory, most likely: the frames go, and the leader finds the difference.
+    control_->active.store(0);
+    control_->overflow.store(1);
+    WakeLeader(control_);
+  }
+}
+
+void Database::KeepFrames(const volatile void* region0) {
   ControlBlock* c = control_;
   WalIndexHeader header;
   // Nobody changes it now; a header that does not check is one that SQLite will recover, restarting nothing.
@@ -486,6 +498,16 @@ Status Database::ResetJournal(uint64_t durable, bool drop) {
   }
   UnlockGateFile();
   return status;
+}
+
+void Database::SetVfs(const std::string& name) {
+  MutexLock lock(vfs_mutex_);
+  vfs_ = name;
+}
+
+std::string Database::vfs() const {
+  MutexLock lock(vfs_mutex_);
+  return vfs_;
 }
 
 bool Database::Stale() const {

@@ -84,6 +84,12 @@ class Database {
     if (wake_at == kWakeAtAnyCommit || wake_at >> 32 != position >> 32 || position >= wake_at) Wake();
   }
 
+  // False for a file that is not (or no more) the one that the leader captures: its path names another one.
+  bool Captures(const FileId& id) const noexcept {
+    const uint64_t inode = control_->file_inode.load(std::memory_order_relaxed);
+    return inode == 0 || (inode == id.inode && control_->file_device.load(std::memory_order_relaxed) == id.device);
+  }
+
   // Identifies one life of the wal-index: from its creation, or a time when nobody used it, to the next. SQLite's count
   // of commits (iChange) runs on within it. Changes only while no connection of this process is a user (AddUser).
   uint64_t Life() const;
@@ -146,6 +152,18 @@ class Database {
   void SetCommitWait(int64_t micros) { commit_wait_.store(micros, std::memory_order_relaxed); }
   int64_t commit_wait() const { return commit_wait_.load(std::memory_order_relaxed); }
 
+  // The VFS that the application opens the database with; ours must be the same. Empty: the default.
+  void SetVfs(const std::string& name);
+  std::string vfs() const;
+
+  // How the application's last close wants the WAL to be left; our own connection, which closes after it, obeys.
+  void SetCloseMode(bool persist_wal, bool no_checkpoint) {
+    persist_wal_.store(persist_wal, std::memory_order_relaxed);
+    no_checkpoint_.store(no_checkpoint, std::memory_order_relaxed);
+  }
+  bool persist_wal() const { return persist_wal_.load(std::memory_order_relaxed); }
+  bool no_checkpoint() const { return no_checkpoint_.load(std::memory_order_relaxed); }
+
   // True when the replica folder was removed or replaced under us: this object speaks to nobody any more.
   bool Stale() const;
 
@@ -167,14 +185,21 @@ class Database {
   // WAL was restarted meanwhile, which leaves the journal as it was.
   Result<bool> Append(const volatile void* region0, const WalIndexHeader& header, uint32_t first, uint32_t last)
       REQUIRES(gate_);
+  // PassGate; throws when there is no memory.
+  void KeepFrames(const volatile void* region0) EXCLUDES(gate_);
   std::string JournalPath(uint64_t index) const;
 
   const std::string path_;
+  const std::string shm_path_;
   const std::string folder_;
   const std::unique_ptr<ControlMapping> mapping_;
   ControlBlock* const control_;
   const uint64_t control_inode_;
   std::atomic<int64_t> commit_wait_{0};
+  std::atomic<bool> persist_wal_{false};
+  std::atomic<bool> no_checkpoint_{false};
+  mutable Mutex vfs_mutex_;
+  std::string vfs_ GUARDED_BY(vfs_mutex_);
   // The gate lock: this mutex among the process's threads, an open-file-description lock on byte 1 of `lock` among
   // processes (the kernel drops it when its holder dies). Held for memory and local file writes only.
   Mutex gate_;

@@ -23,6 +23,10 @@ OwnConnection::~OwnConnection() {
   if (db_ == nullptr) return;
   OwnConnectionScope own;
   sqlite3_finalize(rollback_);
+  // Ours is the last close in the place of the application's: the files are to be left as it wants them.
+  int persist = database_->persist_wal() ? 1 : 0;
+  (void)sqlite3_file_control(db_, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
+  (void)sqlite3_db_config(db_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, database_->no_checkpoint() ? 1 : 0, nullptr);
   sqlite3_close(db_);
 }
 
@@ -30,15 +34,26 @@ Result<std::unique_ptr<OwnConnection>> OwnConnection::Open(std::shared_ptr<Datab
   std::unique_ptr<OwnConnection> c(new OwnConnection(std::move(database)));
   const std::string& path = c->database_->path();
   OwnConnectionScope own;
-  int rc = sqlite3_open_v2(path.c_str(), &c->db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_PRIVATECACHE, nullptr);
+  const std::string vfs = c->database_->vfs();
+  int rc = sqlite3_open_v2(path.c_str(), &c->db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_PRIVATECACHE,
+                           vfs.empty() ? nullptr : vfs.c_str());
   if (rc != SQLITE_OK) return SqliteStatus(c->db_, rc, "open", path);
   sqlite3_busy_timeout(c->db_, 1000);
+  // An SQLite may be built with another default, which would lock the application out.
+  REPLICA_TRY(c->Exec("PRAGMA locking_mode=NORMAL"));
   REPLICA_TRY(c->Exec("PRAGMA schema_version"));
   rc = sqlite3_prepare_v2(c->db_, "ROLLBACK", -1, &c->rollback_, nullptr);
   if (rc != SQLITE_OK) return SqliteStatus(c->db_, rc, "prepare on", path);
   rc = sqlite3_file_control(c->db_, "main", SQLITE_FCNTL_FILE_POINTER, &c->file_);
   if (rc != SQLITE_OK || c->file_ == nullptr || c->file_->pMethods == nullptr)
     return SqliteStatus(c->db_, rc, "open the file of", path);
+  // The path named this file at some moment since it was opened, so its id is that of the open file, which nobody else
+  // gets as long as it is open.
+  c->file_id_ = FileIdOf(path);
+  int moved = 0;
+  rc = c->file_->pMethods->xFileControl(c->file_, SQLITE_FCNTL_HAS_MOVED, &moved);
+  if (c->file_id_ == FileId{} || (rc == SQLITE_OK && moved != 0))
+    return Status(Code::kUnavailable, path + " is being replaced or removed just now");
   // After the first read a WAL connection has the wal-index mapped; asking for it on another one would create it.
   const bool wal = sqlite3_stricmp(PragmaText(c->db_, "main", "journal_mode").c_str(), "wal") == 0;
   if (!wal || c->file_->pMethods->iVersion < 2)

@@ -39,6 +39,8 @@ class OwnConnection {
 
   const std::string& path() const { return database_->path(); }  // of the database file
   uint32_t page_size() const { return page_size_; }
+  // The database file that is open.
+  const FileId& file_id() const { return file_id_; }
   const volatile void* region0() const { return region0_; }
 
   // A consistent copy of the wal-index header; false when there is none yet.
@@ -78,6 +80,7 @@ class OwnConnection {
   const volatile void* region0_ = nullptr;
   UniqueFd wal_;  // the -wal, which exists as long as db_ is open; it carries no locks
   uint32_t page_size_ = 0;
+  FileId file_id_;
 };
 
 // A frame that the wal-index calls committed has the WAL's salts, or none at all: SQLite 3.40 leaves salts and

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <vector>
 
+#include "vfs/known_vfs.h"
+
 namespace replica {
 namespace {
 
@@ -84,13 +86,6 @@ Status StoreReadOnly(ShmLockMethod* slot, ShmLockMethod value) {
   return Ok();
 }
 
-// True when both lie in the same file that is mapped: a shared library, or the program.
-bool SameLibrary(const void* one, const void* other) {
-  auto first = MappingOf(one);
-  auto second = MappingOf(other);
-  return first.ok() && second.ok() && first->file.rfind('/', 0) == 0 && first->file == second->file;
-}
-
 // The constant table of the VFS's main database files; null when it has none. /dev/null serves as such a file: opening
 // it creates nothing and takes no lock.
 const sqlite3_io_methods* TableOf(sqlite3_vfs* vfs) {
@@ -114,10 +109,8 @@ const sqlite3_io_methods* TableOf(sqlite3_vfs* vfs) {
 }  // namespace
 
 Status HookSharedShmLock(sqlite3_vfs* vfs, LateShmLockMethod hook) {
+  // Where /proc is not there the table cannot be found to be writable.
   REPLICA_TRY(MappingOf(reinterpret_cast<const void*>(sqlite3_api->libversion)).status());
-  // SQLite's own VFSes only: other libraries' xOpen may do anything, up to opening a connection.
-  if (!SameLibrary(reinterpret_cast<const void*>(vfs->xOpen), reinterpret_cast<const void*>(sqlite3_api->libversion)))
-    return Ok();
   auto* table = const_cast<sqlite3_io_methods*>(TableOf(vfs));
   if (table == nullptr) return Ok();
   for (size_t i = 0; i < kTables; i++) {

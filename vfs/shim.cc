@@ -5,15 +5,20 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "vfs/known_vfs.h"
 #include "vfs/shared_methods.h"
 
 namespace replica {
 namespace {
+
+using OpenMethod = int (*)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*);
 
 thread_local int own_connections = 0;
 // Held shared while a thread of libreplica's is inside SQLite; a fork takes it alone, so that the child does not
@@ -30,8 +35,11 @@ struct AdoptedFile {
   ShmLockMethod lower_shm_lock = nullptr;     // its xShmLock, as it was before the hook for late adoption
   sqlite3_file* file = nullptr;
   std::string path;
+  std::string vfs;             // the name of the VFS that opened it; empty: not known
+  FileId id;                   // which file it is; its path may name another one by now
   const char* name = nullptr;  // SQLite's filename; lives as long as the file is open
   bool own = false;            // libreplica's own connection
+  bool read_only = false;      // nothing can be committed through it: it starts nothing
   // The database, once it is bound: changed under the registry's mutex, and kept until the file is closed (a thread may
   // be inside the tap when it is detached or, its replica folder removed, replaced). `bound` is what the application's
   // thread reads; null while detached.
@@ -41,10 +49,30 @@ struct AdoptedFile {
   // Used by the thread that uses the connection (SQLite serialises these).
   const volatile void* region0 = nullptr;  // of the wal-index, once it is mapped
   bool wal_seen = false;
-  bool closing = false;  // the whole file is locked for the last close
-  ClosedAt closing_at;   // how the last close will leave it
+  bool exclusive_checked = false;  // CheckExclusive has looked
+  bool asked_exclusive = false;    // since its last transaction it has tried to lock the whole file
+  bool closing = false;            // the whole file is locked for the last close
+  ClosedAt closing_at;             // how the last close will leave it
   int read_mark = -1;
+
+  // The database, when what is committed through this file is a commit of it: not when the path names another file now.
+  Database* captured() const {
+    Database* d = bound.load(std::memory_order_acquire);
+    return d != nullptr && (own || d->Captures(id)) ? d : nullptr;
+  }
 };
+
+// C at the edge: nothing that is thrown crosses SQLite's frames. What could not be done is not replicated, and said so
+// where no memory is needed to say it; the application goes on.
+template <typename Body>
+auto AtEdge(const char* what, decltype(std::declval<Body>()()) otherwise, const Body& body) noexcept {
+  try {
+    return body();
+  } catch (const std::exception& e) {
+    sqlite3_log(SQLITE_NOMEM, "libreplica: cannot %s: %s", what, e.what());
+    return otherwise;
+  }
+}
 
 // All adopted files of the application's, and the VFSes that are hooked. One mutex, never taken on the commit path.
 struct Registry {
@@ -53,7 +81,12 @@ struct Registry {
   std::vector<AdoptedFile*> files;
   // In a child after fork(): files of libreplica's own connections, which belong to threads of the parent's.
   std::vector<AdoptedFile*> orphans;
-  std::unordered_map<sqlite3_vfs*, int (*)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*)> lower_open;
+  // A VFS that is hooked. It may be unregistered and freed at any time, so nothing of it is read through the pointer.
+  struct Hooked {
+    OpenMethod open;  // its xOpen, as it was
+    void* data;       // its pAppData, then
+  };
+  std::unordered_map<sqlite3_vfs*, Hooked> lower_open;
   ShimHooks hooks;
 };
 
@@ -66,6 +99,7 @@ Registry& Files() {
 }
 
 int FileClose(sqlite3_file* f);
+int FileShmMap(sqlite3_file* f, int region, int size, int extend, void volatile** out);
 
 // Someone else may have put a table in front of ours and call us with f->pMethods pointing at theirs: then search.
 [[gnu::noinline]] AdoptedFile* Search(sqlite3_file* f) {
@@ -84,13 +118,31 @@ inline AdoptedFile* Find(sqlite3_file* f) {
 }
 
 // Called in the application's thread when its connection maps the wal-index: from here on the database is in WAL mode.
-void SeeWal(AdoptedFile* a) {
+void SeeWal(AdoptedFile* a) noexcept {
   a->wal_seen = true;
-  if (a->own || a->path.empty() || a->bound.load(std::memory_order_acquire) != nullptr) return;
+  if (a->own || a->read_only || a->path.empty() || a->bound.load(std::memory_order_acquire) != nullptr) return;
+  AtEdge("replicate a database", false, [a] {
+    Registry& r = Files();
+    if (!r.hooks.wal_opened) return false;
+    std::shared_ptr<Database> database = r.hooks.wal_opened(a->path, a->name);
+    if (database != nullptr) BindFiles(database);
+    return true;
+  });
+}
+
+// True when the header of the database file says that it is in WAL mode (https://sqlite.org/fileformat2.html 1.3.3).
+bool IsWalFile(AdoptedFile* a) {
+  unsigned char version[2] = {0, 0};
+  constexpr int kVersionOffset = 18;
+  return a->lower->xRead(a->file, version, sizeof version, kVersionOffset) == SQLITE_OK && version[1] == 2;
+}
+
+// The database is to be replicated, as far as the configuration says.
+bool IsWanted(AdoptedFile* a) {
+  if (a->own || a->path.empty()) return false;
+  if (a->bound.load(std::memory_order_acquire) != nullptr) return true;
   Registry& r = Files();
-  if (!r.hooks.wal_opened) return;
-  std::shared_ptr<Database> database = r.hooks.wal_opened(a->path, a->name);
-  if (database != nullptr) BindFiles(database);
+  return r.hooks.wanted && r.hooks.wanted(a->path, a->name);
 }
 
 // --- the methods that look; every other one is the lower file's own, called without a detour
@@ -99,33 +151,65 @@ int FileClose(sqlite3_file* f) {
   AdoptedFile* a = Find(f);
   std::shared_ptr<Database> database;
   bool last = false;
-  std::vector<std::shared_ptr<Database>> users = std::move(a->earlier);
+  std::vector<std::shared_ptr<Database>> users;
   {
     Registry& r = Files();
     std::lock_guard<std::mutex> lock(r.mutex);
     r.files.erase(std::remove(r.files.begin(), r.files.end(), a), r.files.end());
+    users.swap(a->earlier);
     database = std::move(a->database);
     if (database != nullptr && !a->own) {
-      last = std::none_of(r.files.begin(), r.files.end(),
-                          [&](AdoptedFile* o) { return !o->own && o->database == database; });
+      last = std::none_of(r.files.begin(), r.files.end(), [&](AdoptedFile* o) {
+        return !o->own && o->database == database && o->id == a->id;
+      });
     }
+  }
+  if (last) {
+    // How the application wants the files to be left. Its own close could not do it: ours comes after it.
+    int persist = -1;
+    const int asked = a->lower->xFileControl(f, SQLITE_FCNTL_PERSIST_WAL, &persist);
+    database->SetCloseMode(asked == SQLITE_OK && persist == 1, !a->asked_exclusive);
   }
   f->pMethods = a->lower;
   const int rc = f->pMethods->xClose(f);
   delete a;
-  if (database != nullptr) users.push_back(database);
-  for (const auto& used : users) used->RemoveUser();
-  // After the lower close: libreplica's own connection must be the one that closes last.
-  if (last && Files().hooks.last_close) Files().hooks.last_close(database);
+  AtEdge("close a database", false, [&] {
+    if (database != nullptr) database->RemoveUser();
+    for (const auto& used : users) used->RemoveUser();
+    // After the lower close: libreplica's own connection must be the one that closes last.
+    if (last && Files().hooks.last_close) Files().hooks.last_close(database);
+    return true;
+  });
   return rc;
+}
+
+// A connection that locks the whole file of a database in WAL mode and has no wal-index keeps one in its own memory:
+// nobody can see its commits. It is in EXCLUSIVE mode by default (SQLITE_DEFAULT_LOCKING_MODE), or since a pragma that
+// named another schema.
+int CheckExclusive(AdoptedFile* a) {
+  a->exclusive_checked = true;
+  return AtEdge("check a lock", SQLITE_OK, [a] {
+    if (!IsWanted(a) || !IsWalFile(a)) return SQLITE_OK;
+    const char* why =
+        "the connection is in EXCLUSIVE locking mode, in which commits cannot be seen: run PRAGMA locking_mode=NORMAL "
+        "before the first transaction";
+    sqlite3_log(SQLITE_WARNING, "libreplica: %s is not replicated: %s", a->path.c_str(), why);
+    Registry& r = Files();
+    return r.hooks.not_replicated && r.hooks.not_replicated(a->path, why) ? SQLITE_PERM : SQLITE_OK;
+  });
 }
 
 int FileLock(sqlite3_file* f, int level) {
   AdoptedFile* a = Find(f);
+  if (level == SQLITE_LOCK_EXCLUSIVE) {
+    a->asked_exclusive = true;
+    if (a->region0 == nullptr && !a->exclusive_checked)
+      if (const int refused = CheckExclusive(a); refused != SQLITE_OK) return refused;
+  }
   const int rc = a->lower->xLock(f, level);
   // Closing the last connection (or leaving WAL mode): the WAL is checkpointed and deleted next.
   if (rc == SQLITE_OK && level == SQLITE_LOCK_EXCLUSIVE && a->region0 != nullptr) {
-    Database* database = a->bound.load(std::memory_order_acquire);
+    Database* database = a->captured();
     if (database != nullptr) database->PassGate(a->region0);
     // While the wal-index is still there to tell.
     a->closing_at = database == nullptr ? ClosedAt{} : database->Closing(a->region0);
@@ -141,7 +225,8 @@ int FileUnlock(sqlite3_file* f, int level) {
 }
 
 int RefusePragma(char** arguments, const std::string& path, const char* why) {
-  arguments[0] = sqlite3_mprintf("libreplica: %s is replicated, so %s; detach it first: SELECT replica_detach()",
+  arguments[0] = sqlite3_mprintf("libreplica: %s is replicated, so %s; to change it, end replication first: SELECT "
+                                 "replica_detach(), or the setting that names its replica",
                                  path.c_str(), why);
   return SQLITE_ERROR;
 }
@@ -150,29 +235,30 @@ int FilePragma(AdoptedFile* a, char** arguments) {
   const char* pragma = arguments[1];
   const char* value = arguments[2];
   if (value == nullptr) return SQLITE_NOTFOUND;
-  if (strcasecmp(pragma, "journal_mode") == 0 && strcasecmp(value, "wal") != 0)
-    return RefusePragma(arguments, a->path, "journal_mode must stay WAL");
-  if (strcasecmp(pragma, "locking_mode") == 0 && strcasecmp(value, "exclusive") == 0)
+  const bool mode = strcasecmp(pragma, "journal_mode") == 0 && strcasecmp(value, "wal") != 0;
+  const bool locking = strcasecmp(pragma, "locking_mode") == 0 && strcasecmp(value, "exclusive") == 0;
+  if ((!mode && !locking) || !IsWanted(a)) return SQLITE_NOTFOUND;
+  // Also as the connection's first statement, before anything is replicated.
+  if (mode && (a->region0 != nullptr || IsWalFile(a))) return RefusePragma(arguments, a->path, "journal_mode must stay WAL");
+  if (locking)
     return RefusePragma(arguments, a->path, "locking_mode must stay NORMAL (in EXCLUSIVE mode commits cannot be seen)");
   return SQLITE_NOTFOUND;
 }
 
 int FileControl(sqlite3_file* f, int op, void* argument) {
   AdoptedFile* a = Find(f);
-  if (op == SQLITE_FCNTL_PRAGMA && !a->own && a->bound.load(std::memory_order_acquire) != nullptr) {
-    const int rc = FilePragma(a, static_cast<char**>(argument));
+  if (op == SQLITE_FCNTL_PRAGMA && !a->own) {
+    const int rc = AtEdge("read a pragma", SQLITE_NOTFOUND, [&] { return FilePragma(a, static_cast<char**>(argument)); });
     if (rc != SQLITE_NOTFOUND) return rc;
   }
   const int rc = a->lower->xFileControl(f, op, argument);
-  if (op == SQLITE_FCNTL_VFSNAME && rc == SQLITE_OK) {
-    char** name = static_cast<char**>(argument);
-    char* longer = sqlite3_mprintf("replica/%z", *name);
-    *name = longer;
-  }
   if (op == SQLITE_FCNTL_COMMIT_PHASETWO) {
     Database* database = a->own ? nullptr : a->bound.load(std::memory_order_acquire);
     if (database != nullptr && database->commit_wait() != 0) {
-      const int waited = Files().hooks.after_commit(database);
+      // What is committed to a file that is not at its path any more, no replica gets.
+      if (FileIdOf(a->path) != a->id) return SQLITE_IOERR;
+      const int waited =
+          AtEdge("wait for the store", SQLITE_IOERR, [&] { return Files().hooks.after_commit(database); });
       if (waited != SQLITE_OK) return waited;
     }
   }
@@ -191,15 +277,21 @@ int FileShmMap(sqlite3_file* f, int region, int size, int extend, void volatile*
 
 int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
   AdoptedFile* a = Find(f);
+  if (a->region0 == nullptr) [[unlikely]] {
+    // Adopted after its connection had mapped the wal-index, which it will not do again.
+    void volatile* region = nullptr;
+    (void)FileShmMap(f, 0, kWalIndexRegion, 0, &region);
+  }
   if (offset == kWriteLock && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)) {
-    Database* database = a->bound.load(std::memory_order_acquire);
-    if (database != nullptr && a->region0 != nullptr && !a->own) database->Tap(a->region0);
+    Database* database = a->own ? nullptr : a->captured();
+    if (database != nullptr && a->region0 != nullptr) database->Tap(a->region0);
     return a->lower_shm_lock(f, offset, n, flags);
   }
+  a->asked_exclusive = false;
   const int rc = a->lower_shm_lock(f, offset, n, flags);
   if (n == 4 && offset == kReadLock0 + 1) {
     // All read marks but 0: what follows is a restart of the WAL (walRestartLog, walCheckpoint).
-    Database* database = a->bound.load(std::memory_order_acquire);
+    Database* database = a->captured();
     if (rc == SQLITE_OK && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) && database != nullptr &&
         a->region0 != nullptr)
       database->PassGate(a->region0);
@@ -213,10 +305,10 @@ int FileShmUnmap(sqlite3_file* f, int remove) {
   AdoptedFile* a = Find(f);
   a->region0 = nullptr;
   a->wal_seen = false;
-  // The last close has checkpointed all of the WAL and deletes it next (sqlite3WalClose). Noted before: a process
-  // killed in between leaves a WAL that still has its salts.
-  if (remove != 0 && a->closing) {
-    Database* database = a->bound.load(std::memory_order_acquire);
+  // The last close has checkpointed all of the WAL, and deletes it next or, with PERSIST_WAL, leaves it
+  // (sqlite3WalClose). Noted before: a process killed in between leaves a WAL that still has its salts.
+  if (a->closing) {
+    Database* database = a->captured();
     if (database != nullptr) database->NoteClosed(a->closing_at);
   }
   return a->lower->xShmUnmap(f, remove);
@@ -229,13 +321,24 @@ bool IsAdopted(sqlite3_file* f) {
   return f->pMethods->xClose == FileClose || Search(f) != nullptr;
 }
 
-void Adopt(sqlite3_file* f, std::string path, const char* name, bool own) {
-  auto* a = new AdoptedFile;
+// True for a file whose methods are SQLite's own, or of a VFS that vfs-allow names, and that a pager uses itself.
+bool MayAdopt(const sqlite3_file* f, bool sqlites_own) {
+  return IsPagersFile(f) &&
+         (!sqlites_own || SameLibrary(f->pMethods, reinterpret_cast<const void*>(sqlite3_api->libversion)));
+}
+
+// `vfs`: the name of the one that opened it; null: not known. Throws when there is no memory; then nothing has happened.
+void Adopt(sqlite3_file* f, std::string path, const char* name, const char* vfs, bool own, bool read_only) {
+  auto owner = std::make_unique<AdoptedFile>();
+  AdoptedFile* a = owner.get();
   a->lower = f->pMethods;
   a->file = f;
+  a->id = FileIdOf(path);
   a->path = std::move(path);
+  if (vfs != nullptr) a->vfs = vfs;
   a->name = name;
   a->own = own;
+  a->read_only = read_only;
   const sqlite3_io_methods& lower = *a->lower;
   sqlite3_io_methods& m = a->methods;
   m = {};
@@ -264,21 +367,27 @@ void Adopt(sqlite3_file* f, std::string path, const char* name, bool own) {
     m.xFetch = lower.xFetch;
     m.xUnfetch = lower.xUnfetch;
   }
-  f->pMethods = &a->methods;
   Registry& r = Files();
   std::lock_guard<std::mutex> lock(r.mutex);
   r.files.push_back(a);
+  owner.release();  // FileClose deletes it
+  f->pMethods = &a->methods;
 }
 
 // In the method table that files share: a connection that was open before libreplica was loaded begins or ends a
 // transaction. Its thread holds the connection's mutex, so nobody else uses the file.
 int LateShmLock(sqlite3_file* f, int offset, int n, int flags, ShmLockMethod original) {
   void volatile* region = nullptr;
-  if (f->pMethods->xShmMap(f, 0, kWalIndexRegion, 0, &region) != SQLITE_OK || region == nullptr)
+  // One that a wrapping VFS has opened is none of ours.
+  if (!IsPagersFile(f) || f->pMethods->xShmMap(f, 0, kWalIndexRegion, 0, &region) != SQLITE_OK || region == nullptr)
     return original(f, offset, n, flags);
   // Adopted also when its path cannot be told (empty): then it is left alone from now on. Its URI parameters are not
   // known any more.
-  Adopt(f, DatabaseOfIndex(region), nullptr, false);
+  const bool adopted = AtEdge("see a connection", false, [&] {
+    Adopt(f, DatabaseOfIndex(region), nullptr, "unix", false, false);
+    return true;
+  });
+  if (!adopted) return original(f, offset, n, flags);
   (void)f->pMethods->xShmMap(f, 0, kWalIndexRegion, 0, &region);
   return f->pMethods->xShmLock(f, offset, n, flags);
 }
@@ -287,7 +396,7 @@ int LateShmLock(sqlite3_file* f, int offset, int n, int flags, ShmLockMethod ori
 // child's new connections to that file: then another process could delete the WAL under them. Closing a file drops the
 // locks of the process that closes it only. Not done in the fork handler: that runs also before an exec, when SQLite's
 // mutexes may belong to threads that the child does not have.
-void CloseOrphans() {
+void CloseOrphans() noexcept {
   std::vector<AdoptedFile*> orphans;
   {
     Registry& r = Files();
@@ -300,37 +409,53 @@ void CloseOrphans() {
   }
 }
 
-int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, int* out_flags) {
-  int (*lower)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*) = nullptr;
+int HookedOpen(sqlite3_vfs* vfs, const char* name, sqlite3_file* f, int flags, int* out_flags) noexcept {
+  OpenMethod lower = nullptr;
+  bool known = false;
   ShimHooks* hooks = nullptr;
   {
     Registry& r = Files();
     std::lock_guard<std::mutex> lock(r.mutex);
-    // A VFS made by copying one that is hooked has its xOpen.
     auto found = r.lower_open.find(vfs);
-    if (found == r.lower_open.end())
+    known = found != r.lower_open.end();
+    // A VFS made by copying one that is hooked has its xOpen; what else it does is not known.
+    if (!known)
       found = std::find_if(r.lower_open.begin(), r.lower_open.end(),
-                           [&](const auto& hooked) { return hooked.first->pAppData == vfs->pAppData; });
-    if (found == r.lower_open.end()) found = r.lower_open.begin();
-    lower = found->second;
+                           [&](const auto& hooked) { return hooked.second.data == vfs->pAppData; });
+    if (found != r.lower_open.end()) lower = found->second.open;
     hooks = &r.hooks;
   }
-  const bool main_database =
-      !probing && (flags & SQLITE_OPEN_MAIN_DB) != 0 && name != nullptr && (flags & SQLITE_OPEN_DELETEONCLOSE) == 0;
+  if (lower == nullptr) {
+    f->pMethods = nullptr;
+    return SQLITE_CANTOPEN;
+  }
+  const bool main_database = known && !probing && (flags & SQLITE_OPEN_MAIN_DB) != 0 && name != nullptr &&
+                             (flags & SQLITE_OPEN_DELETEONCLOSE) == 0 && IsPagersFile(f);
   const bool own = OwnConnectionScope::active();
   if (main_database && !own && hooks->before_open) {
-    Status status = hooks->before_open(name, name, (flags & SQLITE_OPEN_CREATE) != 0);
-    if (!status.ok()) {
+    const int refused = AtEdge("restore a missing database", SQLITE_CANTOPEN, [&] {
+      Status status = hooks->before_open(name, name, (flags & SQLITE_OPEN_CREATE) != 0);
+      if (status.ok()) return SQLITE_OK;
       sqlite3_log(SQLITE_CANTOPEN, "libreplica: %s", status.message().c_str());
       // xOpen has no way to tell, and few applications read SQLite's log: an open that fails must not be a riddle.
       (void)std::fprintf(stderr, "libreplica: %s\n", status.message().c_str());
-      f->pMethods = nullptr;
       return SQLITE_CANTOPEN;
+    });
+    if (refused != SQLITE_OK) {
+      f->pMethods = nullptr;
+      return refused;
     }
   }
   if (main_database) CloseOrphans();
-  const int rc = lower(vfs, name, f, flags, out_flags);
-  if (rc == SQLITE_OK && main_database && f->pMethods != nullptr && !IsAdopted(f)) Adopt(f, name, name, own);
+  int opened = flags;
+  const int rc = lower(vfs, name, f, flags, &opened);
+  if (out_flags != nullptr) *out_flags = opened;
+  if (rc == SQLITE_OK && main_database && f->pMethods != nullptr)
+    AtEdge("see a database", false, [&] {
+      if (!IsAdopted(f) && MayAdopt(f, IsSqlitesOwnVfs(vfs, lower)))
+        Adopt(f, name, name, vfs->zName, own, (opened & SQLITE_OPEN_READONLY) != 0);
+      return true;
+    });
   return rc;
 }
 
@@ -347,19 +472,43 @@ void InstallShim(sqlite3_vfs* vfs) {
   // One at a time. The registry's mutex comes after: a VFS may open its files through one that is hooked already.
   Registry& r = Files();
   std::lock_guard<std::mutex> install(r.installing);
-  {
-    std::lock_guard<std::mutex> lock(r.mutex);
-    if (vfs->xOpen == HookedOpen || r.lower_open.count(vfs) != 0) return;
+  // By its method, not by its address: another VFS may have been freed there.
+  if (vfs->xOpen == HookedOpen || !IsKnownVfs(vfs, vfs->xOpen)) return;
+  if (IsSqlitesOwnVfs(vfs, vfs->xOpen)) {
+    probing = true;
+    Status status = HookSharedShmLock(vfs, LateShmLock);
+    probing = false;
+    if (!status.ok())
+      sqlite3_log(SQLITE_WARNING, "libreplica: commits of connections opened before the load are seen late: %s",
+                  status.message().c_str());
   }
-  probing = true;
-  Status status = HookSharedShmLock(vfs, LateShmLock);
-  probing = false;
-  if (!status.ok())
-    sqlite3_log(SQLITE_WARNING, "libreplica: commits of connections opened before the load are seen late: %s",
-                status.message().c_str());
   std::lock_guard<std::mutex> lock(r.mutex);
-  r.lower_open[vfs] = vfs->xOpen;
-  __atomic_store_n(&vfs->xOpen, &HookedOpen, __ATOMIC_RELEASE);
+  r.lower_open[vfs] = {vfs->xOpen, vfs->pAppData};
+  __atomic_store_n(&vfs->xOpen, static_cast<OpenMethod>(&HookedOpen), __ATOMIC_RELEASE);
+}
+
+namespace {
+
+// The xOpen that a VFS had before it was hooked, or has.
+OpenMethod OriginalOpen(const sqlite3_vfs* vfs) {
+  Registry& r = Files();
+  std::lock_guard<std::mutex> lock(r.mutex);
+  auto found = r.lower_open.find(const_cast<sqlite3_vfs*>(vfs));
+  return vfs->xOpen == HookedOpen && found != r.lower_open.end() ? found->second.open : vfs->xOpen;
+}
+
+}  // namespace
+
+std::string WhyUntouched(sqlite3* db, const char* schema) {
+  std::string host = UnsupportedHost(db);
+  if (!host.empty()) return host;
+  sqlite3_vfs* vfs = nullptr;
+  if (sqlite3_file_control(db, schema, SQLITE_FCNTL_VFS_POINTER, &vfs) != SQLITE_OK || vfs == nullptr)
+    vfs = sqlite3_vfs_find(nullptr);
+  if (vfs == nullptr || IsKnownVfs(vfs, OriginalOpen(vfs))) return "";
+  return std::string("the connection uses the VFS \"") + vfs->zName +
+         "\", which may encrypt or change pages; libreplica replicates databases on SQLite's own unix VFSes, and on those "
+         "that the setting vfs-allow (REPLICA_VFS_ALLOW) names";
 }
 
 bool AdoptConnection(sqlite3* db, const char* schema) {
@@ -369,25 +518,19 @@ bool AdoptConnection(sqlite3* db, const char* schema) {
   const char* name = sqlite3_db_filename(db, schema);
   if (name == nullptr || *name == 0) return false;
   if (IsAdopted(f)) return true;
-  Adopt(f, name, name, false);
-  if (f->pMethods->xShmMap != nullptr && sqlite3_stricmp(PragmaText(db, schema, "journal_mode").c_str(), "wal") == 0) {
-    // A connection in WAL mode has the wal-index mapped once it has read, and will not map it again: do it here.
-    PragmaText(db, schema, "schema_version");
-    void volatile* region = nullptr;
-    (void)f->pMethods->xShmMap(f, 0, kWalIndexRegion, 0, &region);
-  }
+  sqlite3_vfs* vfs = nullptr;
+  (void)sqlite3_file_control(db, schema, SQLITE_FCNTL_VFS_POINTER, &vfs);
+  if (vfs == nullptr || !IsKnownVfs(vfs, OriginalOpen(vfs)) || !MayAdopt(f, IsSqlitesOwnVfs(vfs, OriginalOpen(vfs))))
+    return false;
+  // If it has the wal-index mapped, its next transaction shows that (FileShmLock): nothing is read here.
+  Adopt(f, name, name, vfs->zName, false, sqlite3_db_readonly(db, schema) == 1);
   return true;
 }
 
 void AdoptOpenDatabases(sqlite3* db) {
-  std::vector<std::string> schemas;
-  sqlite3_stmt* statement = nullptr;
-  if (sqlite3_prepare_v2(db, "PRAGMA database_list", -1, &statement, nullptr) == SQLITE_OK)
-    while (sqlite3_step(statement) == SQLITE_ROW)
-      schemas.emplace_back(reinterpret_cast<const char*>(sqlite3_column_text(statement, 1)));
-  sqlite3_finalize(statement);
-  for (const std::string& schema : schemas)
-    if (schema != "temp") AdoptConnection(db, schema.c_str());
+  // By index, as sqlite3_db_name counts them: a PRAGMA would run on the application's connection. 1 is "temp".
+  for (int i = 0; const char* schema = sqlite3_db_name(db, i); i++)
+    if (i != 1) AdoptConnection(db, schema);
 }
 
 std::string PragmaText(sqlite3* db, const std::string& schema, const std::string& pragma) {
@@ -406,7 +549,8 @@ void BindFiles(const std::shared_ptr<Database>& database) {
   Registry& r = Files();
   std::lock_guard<std::mutex> lock(r.mutex);
   for (AdoptedFile* a : r.files) {
-    if (a->path != database->path() || a->own) continue;
+    if (a->path != database->path() || a->own || a->read_only) continue;
+    if (!a->vfs.empty()) database->SetVfs(a->vfs);
     if (a->database != database) {
       if (a->database != nullptr) a->earlier.push_back(std::move(a->database));
       a->database = database;
@@ -427,8 +571,10 @@ void UnbindFiles(const std::string& path) {
 int OpenFiles(const std::string& path) {
   Registry& r = Files();
   std::lock_guard<std::mutex> lock(r.mutex);
-  return static_cast<int>(
-      std::count_if(r.files.begin(), r.files.end(), [&](AdoptedFile* a) { return !a->own && a->path == path; }));
+  const FileId id = FileIdOf(path);
+  return static_cast<int>(std::count_if(r.files.begin(), r.files.end(), [&](AdoptedFile* a) {
+    return !a->own && a->path == path && a->id == id && a->bound.load(std::memory_order_relaxed) != nullptr;
+  }));
 }
 
 OwnConnectionScope::OwnConnectionScope() {

@@ -36,15 +36,23 @@ struct ShimHooks {
   // code (SQLITE_OK unless the wait was given up).
   // `database` lives as long as the file is open.
   std::function<int(Database* database)> after_commit;
+  // True when the configuration, or the name's URI parameters, want the database replicated.
+  std::function<bool(const std::string& path, const char* name)> wanted;
+  // It is wanted and cannot be replicated. True when that must refuse what the connection is about to do (a required
+  // replica).
+  std::function<bool(const std::string& path, const char* why)> not_replicated;
 };
 
 void SetShimHooks(ShimHooks hooks);
 
-// Hooks a VFS's xOpen (once; thread-safe).
+// Hooks a VFS's xOpen (once; thread-safe), if it is one that the shim may touch (vfs/known_vfs.h).
 void InstallShim(sqlite3_vfs* vfs);
 
+// Why the shim leaves a connection's database alone; empty when it does not.
+std::string WhyUntouched(sqlite3* db, const char* schema);
+
 // Adopts the file of an open connection's schema unless it is adopted already. False for one without a file (in
-// memory). Runs PRAGMAs on `db`.
+// memory) and for one that the shim may not touch. Reads nothing and runs nothing on `db`.
 bool AdoptConnection(sqlite3* db, const char* schema);
 // AdoptConnection for main and every attached database.
 void AdoptOpenDatabases(sqlite3* db);
@@ -55,7 +63,8 @@ std::string PragmaText(sqlite3* db, const std::string& schema, const std::string
 void BindFiles(const std::shared_ptr<Database>& database);
 // Undoes BindFiles (detach).
 void UnbindFiles(const std::string& path);
-// Number of files of that path that the application has open through the shim in this process.
+// Number of files that the application has open through the shim in this process, are bound to a database, and are what
+// the path names now.
 int OpenFiles(const std::string& path);
 
 // While one is alive, files that this thread opens are libreplica's own: not adopted as the application's, but their

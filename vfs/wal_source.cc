@@ -87,6 +87,16 @@ bool WalSource::ReadIndex(WalIndexHeader* header) {
   return connection_->Index(header);
 }
 
+Result<bool> WalSource::InLiveWal() {
+  WalIndexHeader header;
+  if (!ReadIndex(&header)) return Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
+  FrameHeader frame;
+  if (position_.frame == 0 || header.wal_salts() != position_.salts || header.max_frame < position_.frame) return false;
+  if (!connection_->ReadFrameHeader(position_.frame, &frame).ok()) return false;
+  return frame.salts == position_.salts && frame.checksum[0] == position_.checksum[0] &&
+         frame.checksum[1] == position_.checksum[1];
+}
+
 Result<bool> WalSource::Reachable() {
   WalIndexHeader header;
   if (!ReadIndex(&header)) return Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
@@ -336,6 +346,13 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
         nanosleep(&pause, nullptr);
         continue;
       }
+    }
+    if (header.wal_salts() == r.at.salts && header.max_frame < r.at.frame) {
+      // A power loss took the WAL's end, or a recovery dropped it: what was captured is not what the database holds.
+      lost_ = true;
+      status = Lost("the WAL ends at frame " + std::to_string(header.max_frame) + ", captured is frame " +
+                    std::to_string(r.at.frame));
+      break;
     }
     status = Ok();
     reached_end_ = header.max_frame <= r.at.frame || header.wal_salts() != r.at.salts;

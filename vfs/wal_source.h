@@ -33,6 +33,9 @@ class WalSource : public Source {
   WalAnchor FirstAnchor() const override { return {life_, 0, 0}; }
   bool NothingCommitted() const override;
   Result<bool> Reachable() override;
+  Result<bool> InLiveWal() override;
+  FileId file() const override { return connection_->file_id(); }
+  bool Replaced() const override { return FileIdOf(database_->path()) != connection_->file_id(); }
   uint64_t Backlog() override;
   Result<Batch> Collect(uint64_t memory_budget, const WalPosition* until) override;
   Status Relieve() override;

@@ -52,7 +52,10 @@ Result<uint64_t> Jobs::Start(const std::string& kind, size_t database, const std
   raw->message = message;
   raw->started = SystemClock().WallMicros();
   jobs_.push_back(std::move(job));
-  raw->thread = StartThread("replica-job", [this, raw, work = std::move(work)] { Run(raw, work); });
+  auto thread = StartThread("replica-job", [this, raw, work = std::move(work)] { Run(raw, work); });
+  if (!thread.ok()) jobs_.pop_back();
+  REPLICA_TRY(thread.status());
+  raw->thread = std::move(*thread);
   return raw->id;
 }
 

@@ -92,7 +92,14 @@ ordered_json HistoryAsJson(const Store& store, const History& history) {
 Monitor::Monitor(const Session* session, std::vector<std::string> databases, double max_lag)
     : session_(session), fixed_(std::move(databases)), max_lag_(max_lag) {
   Look();
-  thread_ = StartThread("replica-watch", [this] { Run(); });
+  auto thread = StartThread("replica-watch", [this] {
+    try {
+      Run();
+    } catch (const std::exception& e) {
+      (void)std::fprintf(stderr, "replica: the dashboard shows nothing new from now on: %s\n", e.what());
+    }
+  });
+  if (thread.ok()) thread_ = std::move(*thread);  // without it the page shows what was so at the start
 }
 
 Monitor::~Monitor() {
@@ -238,7 +245,21 @@ Result<ordered_json> Monitor::HistoryOf(const std::string& path) {
     }
     past->reading = true;
     // A store may take minutes to fail.
-    StartThread("replica-hist", [past] { Read(past.get()); }).detach();
+    auto thread = StartThread("replica-hist", [past] {
+      try {
+        Read(past.get());
+      } catch (const std::exception& e) {
+        // A replica that takes more memory than there is: the dashboard goes on.
+        MutexLock ended(past->mutex);
+        past->status = Status(Code::kInternal, std::string("the history cannot be read: ") + e.what());
+        past->read = SystemClock().SteadyMicros();
+        past->reading = false;
+        past->changed.notify_all();
+      }
+    });
+    if (!thread.ok()) past->reading = false;
+    REPLICA_TRY(thread.status());
+    thread->detach();
   }
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(kHistoryWait);
   while (past->reading && past->report.is_null() && std::chrono::steady_clock::now() < deadline)

@@ -179,7 +179,7 @@ sys.stdin.readline()
         second.execute("INSERT INTO t VALUES ('second')")
         sync(second)
         db.execute("INSERT INTO t VALUES ('first')")
-        self.assert_fails("another process or machine", "SELECT replica_sync()", connection=db)
+        self.assert_fails("another writer", "SELECT replica_sync()", connection=db)
         self.assertEqual(status(db)["state"], "fenced")
         second.execute("INSERT INTO t VALUES ('goes on')")
         sync(second)
@@ -189,7 +189,7 @@ sys.stdin.readline()
         sync(db)
         self.assert_restores(self.url(), "latest", image(db), 4096)
         second.execute("INSERT INTO t VALUES ('too late')")
-        self.assert_fails("another process or machine", "SELECT replica_sync()", connection=second)
+        self.assert_fails("another writer", "SELECT replica_sync()", connection=second)
 
     def test_store_without_permission_and_full(self):
         if os.geteuid() == 0:

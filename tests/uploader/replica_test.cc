@@ -5,6 +5,9 @@
 #include <atomic>
 #include <random>
 
+#include "tests/temporary_folder.h"
+#include "uploader/file_store.h"
+
 namespace replica {
 namespace {
 
@@ -60,6 +63,40 @@ TEST(StoreBytes, Regression_BlocksOfALargeObjectComeInLargePieces) {
   check(96, 5000);
   EXPECT_LE(store.gets.load(), 13);
   EXPECT_FALSE(object.Read(bytes.size() - 10, 11).ok());
+}
+
+// A generation that another one takes the place of has an END behind its log.
+TEST(ReplicaTest, AnEndedLogIsReadAsItsSegments) {
+  TemporaryFolder folder;
+  FileStore store(folder.path(), std::make_shared<Worker>("test"));
+  SegmentHeader header;
+  header.generation = {1, 2, 3};
+  header.database = {4};
+  header.writer = 99;
+  header.sequence = 1;
+  const std::string end = EncodeEnd(header, 1000);
+  ASSERT_EQ(end.size(), kEndSize);
+  ASSERT_TRUE(store.Put(LogKey(header.generation, 1), ObjectBody::FromBytes(end), true).ok());
+  auto head = ReadHead(&store, header.generation);
+  ASSERT_TRUE(head.ok()) << head.status().message();
+  EXPECT_FALSE(head->any);
+  ASSERT_TRUE(head->end.has_value());
+  EXPECT_EQ(head->end->writer, 99U);
+  EXPECT_TRUE(ListLog(&store, header.generation, 0)->empty());
+}
+
+// An object of the same size that is no END must not pass for one: the log would end there without a word.
+TEST(ReplicaTest, Invariant_NoSilentGap_WhatIsNotAnEndEndsNothing) {
+  TemporaryFolder folder;
+  FileStore store(folder.path(), std::make_shared<Worker>("test"));
+  SegmentHeader header;
+  header.generation = {1, 2, 3};
+  header.sequence = 2;
+  const std::string key = LogKey(header.generation, 1);
+  ASSERT_TRUE(store.Put(key, ObjectBody::FromBytes(EncodeEnd(header, 1000)), true).ok());
+  EXPECT_EQ(ListLog(&store, header.generation, 0)->size(), 1U) << "it says that it is of another number";
+  ASSERT_TRUE(store.Put(key, ObjectBody::FromBytes(std::string(kEndSize, 'x')), false).ok());
+  EXPECT_FALSE(ListLog(&store, header.generation, 0).ok()) << "damaged";
 }
 
 }  // namespace

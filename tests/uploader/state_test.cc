@@ -1,8 +1,14 @@
 #include "uploader/state.h"
 
 #include <gtest/gtest.h>
+#include <sys/time.h>
+#include <unistd.h>
 
+#include <algorithm>
+
+#include "base/boot.h"
 #include "base/fs.h"
+#include "base/hash.h"
 #include "tests/temporary_folder.h"
 
 namespace replica {
@@ -90,6 +96,82 @@ TEST_F(StateTest, RegressionARedoOutlivesTheNextSave) {
   ExpectLoaded();
 }
 
+// A power loss tore the state's header, and the loader ignored the whole and newer redo beside it: the database was
+// unknown, and refused at its own URL.
+TEST_F(StateTest, RegressionATornHeaderDoesNotHideTheRedo) {
+  const std::string path = folder_.path() + "/state";
+  Change();
+  std::string bytes = *ReadFile(path, UINT64_MAX);
+  std::fill(bytes.begin(), bytes.begin() + 4096, '\0');
+  ASSERT_TRUE(ReplaceFile(path, bytes, false).ok());
+  ExpectLoaded();
+  // Nothing of the state is there: the redo says which history it is, without the page hashes.
+  Change();
+  ASSERT_TRUE(ReplaceFile(path, "", false).ok());
+  PageTable table;
+  bool valid = true;
+  auto loaded = file_.Load(&table, &valid);
+  ASSERT_TRUE(loaded.ok() && loaded->has_value());
+  EXPECT_FALSE(valid);
+  EXPECT_EQ((*loaded)->txid, state_.txid);
+  EXPECT_EQ(file_.LoadHeader()->txid, state_.txid);
+}
+
+// A redo of 4 KiB that says it is of 2^32 - 1 pages took 32 GiB of memory.
+TEST_F(StateTest, RegressionARedoTakesNoMemoryThatItsSizeDoesNotJustify) {
+  state_.checksum = 1;
+  ASSERT_TRUE(file_.Save(&state_, table_, {}).ok());
+  const std::string path = folder_.path() + "/state-redo";
+  std::string redo = *ReadFile(path, UINT64_MAX);
+  StoreLittle<uint32_t>(redo.data() + 68, 0xffffffff);
+  StoreLittle<uint64_t>(redo.data() + 4088, Hash64(std::string_view(redo).substr(0, 4088)));
+  StoreLittle<uint64_t>(redo.data() + 8, state_.revision + 1);
+  StoreLittle<uint64_t>(redo.data() + 4088, Hash64(std::string_view(redo).substr(0, 4088)));
+  ASSERT_TRUE(ReplaceFile(path, redo, false).ok());
+  PageTable table;
+  bool valid = true;
+  auto loaded = file_.Load(&table, &valid);
+  ASSERT_TRUE(loaded.ok() && loaded->has_value());
+  EXPECT_EQ((*loaded)->pages, 0xffffffffU);
+  EXPECT_FALSE(valid);
+}
+
+TEST_F(StateTest, WhatWasSavedKnowsItsBootAndFile) {
+  state_.file = {7, 8};
+  state_.behind = state_.claim_due = true;
+  ASSERT_TRUE(file_.SaveAll(&state_, table_).ok());
+  const auto loaded = file_.LoadHeader();
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_EQ(loaded->boot, BootHash());
+  EXPECT_EQ(loaded->file, state_.file);
+  EXPECT_TRUE(loaded->behind && loaded->claim_due && !loaded->restored);
+}
+
+// Version 0.1 noted neither boot nor file.
+TEST_F(StateTest, AStateOfAnOlderVersionIsOfThisBootWhenItWasWrittenSince) {
+  const std::string path = folder_.path() + "/state";
+  std::string bytes = *ReadFile(path, UINT64_MAX);
+  const size_t tail = bytes.find(state_.url) + state_.url.size();
+  std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(tail), 24, '\0');
+  StoreLittle<uint64_t>(bytes.data() + 4088, Hash64(std::string_view(bytes).substr(0, 4088)));
+  ASSERT_TRUE(ReplaceFile(path, bytes, false).ok());
+  EXPECT_EQ(file_.LoadHeader()->boot, BootHash());
+  EXPECT_EQ(file_.LoadHeader()->file, FileId{});
+  const timeval long_ago[2] = {{1000000000, 0}, {1000000000, 0}};
+  ASSERT_EQ(::utimes(path.c_str(), long_ago), 0);
+  EXPECT_EQ(file_.LoadHeader()->boot, 0U);
+}
+
+TEST_F(StateTest, ACopiedFolderIsAnotherOne) {
+  const TemporaryFolder copy;
+  EXPECT_TRUE(file_.IsFolder(file_.FolderIdentity()));
+  EXPECT_FALSE(StateFile(copy.path()).IsFolder(file_.FolderIdentity()));
+  // The same folder under another path.
+  const std::string link = copy.path() + "/link";
+  ASSERT_EQ(::symlink(folder_.path().c_str(), link.c_str()), 0);
+  EXPECT_TRUE(StateFile(link).IsFolder(file_.FolderIdentity()));
+}
+
 TEST(FileStampTest, TheUnitOfItsTimes) {
   EXPECT_EQ(TimeUnit({1, 2, 3, 1700000000123456789, 1700000000123456780}), 1);
   EXPECT_EQ(TimeUnit({1, 2, 3, 1700000000123456700, 1700000000123456700}), 100);
@@ -116,6 +198,7 @@ TEST_F(StateTest, DamagedHeaderIsNoState) {
   std::string bytes = *ReadFile(path, UINT64_MAX);
   bytes[20] = static_cast<char>(bytes[20] ^ 1);
   ASSERT_TRUE(ReplaceFile(path, bytes, false).ok());
+  ASSERT_TRUE(RemoveFile(folder_.path() + "/state-redo").ok());
   PageTable table;
   bool valid = true;
   auto loaded = file_.Load(&table, &valid);
@@ -124,7 +207,16 @@ TEST_F(StateTest, DamagedHeaderIsNoState) {
 }
 
 TEST(Generation, IdsSortByTime) {
-  EXPECT_LT(HexEncode(NewGenerationId(1000000)), HexEncode(NewGenerationId(2000000)));
+  EXPECT_LT(HexEncode(*NewGenerationId(1000000, {})), HexEncode(*NewGenerationId(2000000, {})));
+}
+
+// A generation begun while the clock was behind sorted before the one that it followed, and no reader found it.
+TEST(Generation, AnIdSortsBehindEveryOneThatIsListed) {
+  const Id newest = *NewGenerationId(2000000, {});
+  EXPECT_LT(HexEncode(newest), HexEncode(*NewGenerationId(1000000, newest)));
+  Id last;
+  last.fill(0xff);
+  EXPECT_EQ(NewGenerationId(1000000, last).status().code(), Code::kConflict);
 }
 
 }  // namespace
