@@ -90,7 +90,6 @@ std::string LoadText(const ControlBlock::Text& text) {
 }
 
 Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& folder) {
-  REPLICA_TRY(MakeFolders(folder));
   const std::string path = folder + "/control";
   // Creation is serialised by an advisory lock on the folder, so that two processes do not make two blocks.
   REPLICA_ASSIGN(UniqueFd guard, OpenOwnFile(LockPath(folder), O_RDWR | O_CREAT));

@@ -151,7 +151,7 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free);
 void StoreText(ControlBlock::Text* text, const std::string& value);
 std::string LoadText(const ControlBlock::Text& text);
 
-// Maps the control block of a replica folder, creating it when it is missing, damaged or of an earlier boot.
+// Maps the control block of a replica folder, which is there, creating the block when it is missing, damaged or of an earlier boot.
 class ControlMapping {
  public:
   static Result<std::unique_ptr<ControlMapping>> Open(const std::string& folder);

@@ -151,6 +151,29 @@ Status MakeFolders(const std::string& path) {
   return Ok();
 }
 
+Status MakeOwnFolder(const std::string& path, const std::string& beside) {
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return ErrnoStatus(errno, "create folder", path);
+  struct stat st {};
+  struct stat by {};
+  if (::lstat(path.c_str(), &st) != 0) return ErrnoStatus(errno, "stat", path);
+  const bool known = ::stat(beside.c_str(), &by) == 0;
+  std::string why;
+  if (S_ISLNK(st.st_mode)) {
+    why = "it is a link";
+  } else if (!S_ISDIR(st.st_mode)) {
+    why = "it is not a folder";
+  } else if (st.st_uid != ::geteuid() && st.st_uid != 0 && !(known && st.st_uid == by.st_uid)) {
+    why = "it belongs to user " + std::to_string(st.st_uid);
+  } else if ((st.st_mode & S_IWOTH) != 0 && !(known && (by.st_mode & S_IWOTH) != 0)) {
+    why = "everybody can write to it";
+  } else if ((st.st_mode & S_IWGRP) != 0 && !(known && (by.st_mode & S_IWGRP) != 0 && st.st_gid == by.st_gid)) {
+    why = "a group can write to it that cannot write to " + beside;
+  }
+  if (why.empty()) return Ok();
+  return {Code::kPermission, path + " is not used: " + why +
+                                 ". Remove it if nobody needs it, or correct its owner and mode (chown, chmod 700)"};
+}
+
 Result<std::vector<std::string>> ListFiles(const std::string& folder) {
   std::vector<std::string> names;
   DIR* dir = ::opendir(folder.c_str());

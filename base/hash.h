@@ -10,6 +10,20 @@ namespace replica {
 uint64_t Hash64(std::string_view bytes);
 uint64_t Hash64(const void* bytes, size_t size, uint64_t seed);
 
+// Hash64 of bytes that come in pieces.
+class Hasher {
+ public:
+  Hasher();
+  ~Hasher();
+  Hasher(const Hasher&) = delete;
+  Hasher& operator=(const Hasher&) = delete;
+  void Add(std::string_view bytes);
+  uint64_t Digest() const;
+
+ private:
+  void* const state_;
+};
+
 }  // namespace replica
 
 #endif  // LIBREPLICA_BASE_HASH_H_

@@ -26,15 +26,27 @@ size_t Width(const std::string& text) {
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
+// Bytes of the character at `i` if it is one that a terminal obeys rather than shows, else 0: controls (C1 are 0xC2 and
+// 0x80 to 0x9F in UTF-8), and those that turn the direction of writing (U+200E, U+200F, U+202A to U+202E, U+2066 to
+// U+2069).
+size_t HiddenAt(const std::string& text, size_t i) {
+  auto at = [&text](size_t n) { return n < text.size() ? static_cast<unsigned char>(text[n]) : 0U; };
+  if (at(i) < 0x20 || at(i) == 0x7F) return 1;
+  if (at(i) == 0xC2 && (at(i + 1) & 0xE0) == 0x80) return 2;
+  if (at(i) != 0xE2) return 0;
+  const bool marks = at(i + 1) == 0x80 && (at(i + 2) == 0x8E || at(i + 2) == 0x8F);
+  const bool embeds = at(i + 1) == 0x80 && at(i + 2) >= 0xAA && at(i + 2) <= 0xAE;
+  const bool isolates = at(i + 1) == 0x81 && at(i + 2) >= 0xA6 && at(i + 2) <= 0xA9;
+  return marks || embeds || isolates ? 3 : 0;
+}
+
 // Names of files and stored objects are shown, and must not be able to drive the terminal.
 std::string Safe(const std::string& text) {
   std::string out;
   for (size_t i = 0; i < text.size(); i++) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    // C1 controls are two bytes in UTF-8: 0xC2 and 0x80 to 0x9F.
-    const bool c1 = c == 0xC2 && i + 1 < text.size() && (static_cast<unsigned char>(text[i + 1]) & 0xE0) == 0x80;
-    out += c < 0x20 || c == 0x7F || c1 ? '?' : text[i];
-    if (c1) i++;
+    const size_t hidden = HiddenAt(text, i);
+    out += hidden != 0 ? '?' : text[i];
+    if (hidden != 0) i += hidden - 1;
   }
   return out;
 }
@@ -48,7 +60,10 @@ std::string Plain(const std::string& text) {
     if (escape == std::string::npos) break;
     size_t end = escape + 2;
     while (end < text.size() && ((text[end] >= '0' && text[end] <= '9') || text[end] == ';')) end++;
-    const bool color = end < text.size() && text[end] == 'm';
+    // Painted's own codes, and no others: a stored name must not conceal what follows it.
+    const std::string code = text.substr(escape + 2, end - escape - 2);
+    const bool color = end < text.size() && text[end] == 'm' &&
+                       (code == "0" || code == "2" || code == "32" || code == "33" || code == "1;31");
     out += color ? text.substr(escape, end + 1 - escape) : "?";
     at = color ? end + 1 : escape + 1;
   }
@@ -82,7 +97,23 @@ Output::Output(const OutputOptions& options) : options_(options) {
 }
 
 void Output::Json(const nlohmann::ordered_json& document) const {
-  std::cout << document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << std::endl;
+  // JSON escapes the controls below 0x20 only; escaped, the others mean the same to a program and nothing to a terminal.
+  const std::string text = document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  std::string out;
+  for (size_t i = 0; i < text.size(); i++) {
+    const size_t hidden = text[i] == '\n' ? 0 : HiddenAt(text, i);
+    if (hidden == 0) {
+      out += text[i];
+      continue;
+    }
+    const auto byte = [&](size_t n) { return static_cast<unsigned char>(text[i + n]); };
+    const unsigned code = hidden == 1 ? byte(0) : hidden == 2 ? byte(1) : 0x2000U | (byte(1) & 0x3FU) << 6 | (byte(2) & 0x3FU);
+    char escaped[8];
+    (void)std::snprintf(escaped, sizeof escaped, "\\u%04x", code);
+    out += escaped;
+    i += hidden - 1;
+  }
+  std::cout << out << std::endl;
 }
 
 void Output::Line(const std::string& text) const {

@@ -218,59 +218,10 @@ Status TrustLinks(const std::string& path) {
   return Ok();
 }
 
-namespace {
-
-// The groups of the process as it was started; those of one user.
-const std::vector<gid_t>& OwnGroups() {
-  static const std::vector<gid_t> groups = [] {
-    std::vector<gid_t> out(static_cast<size_t>(std::max(::getgroups(0, nullptr), 0)));
-    out.resize(static_cast<size_t>(std::max(::getgroups(static_cast<int>(out.size()), out.data()), 0)));
-    return out;
-  }();
-  return groups;
-}
-
-std::vector<gid_t> GroupsOf(uid_t user, gid_t group) {
-  passwd entry{};
-  passwd* found = nullptr;
-  std::vector<char> buffer(16384);
-  std::vector<gid_t> groups = {group};
-  if (::getpwuid_r(user, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) return groups;
-  int count = 256;
-  groups.resize(static_cast<size_t>(count));
-  if (::getgrouplist(found->pw_name, group, groups.data(), &count) < 0) count = 1;
-  groups.resize(static_cast<size_t>(count));
-  return groups;
-}
-
-// Of the calling thread alone: the C library's setgroups would change all threads.
-void SetThreadGroups(const std::vector<gid_t>& groups) {
-  (void)::syscall(SYS_setgroups, groups.size(), groups.data());
-}
-
-}  // namespace
-
 Status ActAsOwner(const std::string& path) {
-  if (::geteuid() != 0) return Ok();
-  struct stat st {};
   ActAsOneself();
-  if (::stat(path.c_str(), &st) != 0) return Ok();  // who opens it will tell
   REPLICA_TRY(TrustLinks(path));
-  // Of the thread alone, other than seteuid: a process may upload databases of several owners. A call that changes
-  // nothing answers what is in force.
-  SetThreadGroups(GroupsOf(st.st_uid, st.st_gid));
-  ::setfsgid(st.st_gid);
-  ::setfsuid(st.st_uid);
-  if (static_cast<uid_t>(::setfsuid(static_cast<uid_t>(-1))) != st.st_uid)
-    return {Code::kPermission, "root may not act as the owner of " + path + " here (CAP_SETUID)"};
-  return Ok();
-}
-
-void ActAsOneself() {
-  if (::geteuid() != 0) return;
-  ::setfsuid(::geteuid());
-  ::setfsgid(::getegid());
-  SetThreadGroups(OwnGroups());
+  return ActAs(path);
 }
 
 namespace {

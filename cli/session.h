@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/as_owner.h"
 #include "base/status.h"
 #include "config/config.h"
 #include "uploader/store.h"
@@ -77,8 +78,6 @@ Status TrustLinks(const std::string& path);
 // folder to write into), with that user's groups, so that what lies beside a database belongs to who uses it. Follows
 // no link that TrustLinks refuses. No effect for others.
 Status ActAsOwner(const std::string& path);
-// The thread acts as itself again.
-void ActAsOneself();
 
 // kPermission when this user may not read what lies beside the database.
 Status MayLookAt(const std::string& path);

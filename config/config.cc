@@ -1,6 +1,7 @@
 #include "config/config.h"
 
 #include <fnmatch.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -207,6 +208,9 @@ std::string FullPath(std::string path) {
 
 Environment ProcessEnvironment() {
   Environment out;
+  // A program with more rights than its caller (setuid, capabilities) takes nothing from the caller's environment: it names
+  // programs to run and servers to send the database to.
+  if (::getauxval(AT_SECURE) != 0) return out;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; entry++) {
     const std::string text = *entry;
     const size_t equals = text.find('=');

@@ -1,13 +1,16 @@
 #include "config/config_file.h"
 
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <filesystem>
 #include <map>
 #include <set>
+#include <sstream>
 
 #include "base/fs.h"
 #include "config/file_keys.h"
@@ -20,6 +23,7 @@ namespace {
 constexpr uint64_t kMostBytes = 4 << 20;
 constexpr int kMostMerges = 8;  // maps that merge maps
 constexpr int kMostMaps = 10000;
+constexpr size_t kMaxText = 64 << 10;  // bytes of one value, its variables replaced
 
 bool IsNameCharacter(char c) {
   return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
@@ -35,12 +39,12 @@ class Reader {
     // Whatever is wrong with it, it is the input that is.
     if (!text.ok()) return Invalid("configuration file: " + text.status().message());
     try {
-      const std::vector<YAML::Node> documents = YAML::LoadAll(*text);
-      if (documents.size() > 1) return Wrong(documents[1], "a second document begins here: only one is read");
-      if (documents.empty() || documents[0].IsNull()) return std::move(file_);
-      REPLICA_TRY(ReadTop(documents[0]));
+      REPLICA_TRY(CheckOneDocument(*text));
+      const YAML::Node document = YAML::Load(*text);
+      if (document.IsNull()) return std::move(file_);
+      REPLICA_TRY(ReadTop(document));
     } catch (const YAML::Exception& e) {
-      return Invalid(path_ + ":" + std::to_string(e.mark.line + 1) + ": this is no YAML: " + e.msg);
+      return Invalid(path_ + ":" + std::to_string(e.mark.line + 1) + ": this is not valid YAML: " + e.msg);
     }
     if (secret_in_clear_ && others_read_)
       file_.warnings.push_back(path_ + " holds a secret and can be read by every user: run chmod o-r on it");
@@ -48,10 +52,42 @@ class Reader {
   }
 
  private:
+  // Where documents begin; what is in them does not matter.
+  class Documents : public YAML::EventHandler {
+   public:
+    void OnDocumentStart(const YAML::Mark& mark) override { last = mark; }
+    void OnDocumentEnd() override {}
+    void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+    void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnSequenceEnd() override {}
+    void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnMapEnd() override {}
+    YAML::Mark last;
+  };
+
+  // Asks for two documents and no more: of some texts that are not YAML (",") yaml-cpp makes documents without end.
+  Status CheckOneDocument(const std::string& text) const {
+    std::istringstream in(text);
+    YAML::Parser parser(in);
+    Documents documents;
+    if (!parser.HandleNextDocument(documents)) return Ok();
+    const YAML::Mark first = documents.last;
+    if (!parser.HandleNextDocument(documents)) return Ok();
+    const std::string place = path_ + ":" + std::to_string(documents.last.line + 1) + ": ";
+    return documents.last.pos == first.pos ? Invalid(place + "this is not valid YAML")
+                                           : Invalid(place + "a second document begins here: only one is read");
+  }
+
   Result<std::string> ReadText() {
-    REPLICA_ASSIGN(UniqueFd fd, OpenFile(path_, O_RDONLY));
+    // A file that was only found may be a pipe that somebody else put there: opening it must not wait for a writer.
+    REPLICA_ASSIGN(UniqueFd fd, OpenFile(path_, O_RDONLY | (named_ ? 0 : O_NONBLOCK | O_NOCTTY)));
     struct stat st {};
     if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path_);
+    if (!named_ && !S_ISREG(st.st_mode))
+      return Invalid(path_ + " was found, and is not a regular file: name it in REPLICA_CONFIG if it is to be used, else "
+                             "set REPLICA_CONFIG=off");
     if (S_ISREG(st.st_mode)) {
       if ((st.st_mode & S_IWOTH) != 0) return Invalid(path_ + " can be written by anybody: run chmod o-w on it");
       others_read_ = (st.st_mode & S_IROTH) != 0;
@@ -102,6 +138,7 @@ class Reader {
         *undefined = name;
       }
       i = end + (braces ? 1 : 0);
+      if (out.size() > kMaxText) return Wrong(node, key + ": longer than " + std::to_string(kMaxText) + " bytes");
     }
     return out;
   }
@@ -379,9 +416,12 @@ FoundConfig FindConfigFile(const Environment& environment) {
     if (found != environment.end() && !found->second.empty())
       return {found->second == "off" ? "" : found->second, true};
   }
+  // In a program with more rights than its caller the caller chooses the working directory.
+  const bool secure = ::getauxval(AT_SECURE) != 0;
   for (const char* folder : {"", "config/", "/etc/"})
-    for (const char* name : {"replica.yml", "litestream.yml"})
-      if (FileExists(std::string(folder) + name)) return {std::string(folder) + name, false};
+    if (!secure || *folder == '/')
+      for (const char* name : {"replica.yml", "litestream.yml"})
+        if (FileExists(std::string(folder) + name)) return {std::string(folder) + name, false};
   return {};
 }
 

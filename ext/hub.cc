@@ -5,9 +5,11 @@
 #include <sys/fsuid.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <utility>
 
+#include "base/as_owner.h"
 #include "base/fs.h"
 #include "config/parse.h"
 #include "ext/wait.h"
@@ -78,6 +80,7 @@ void Hub::SetHooks() {
   hooks.last_close = [](const std::shared_ptr<Database>& database) { Get().LastClose(database); };
   hooks.after_commit = [](Database* database) { return Get().AfterCommit(database); };
   hooks.wanted = [](const std::string& path, const char* name) { return Get().Wanted(path, name); };
+  hooks.refused = [](const std::string& path) { return Get().Refused(path); };
   hooks.not_replicated = [](const std::string& path, const char* why) { return Get().NotReplicated(path, why); };
   SetShimHooks(std::move(hooks));
 }
@@ -140,6 +143,8 @@ Hub::Target Hub::TargetFor(const std::string& path, const char* name) {
 
 Result<std::shared_ptr<Service>> Hub::MakeService(const std::string& path, const std::string& url,
                                                   const AttachOptions& options) {
+  // What root makes beside a database belongs to who uses the database.
+  const AsOwner owner(path);
   REPLICA_ASSIGN(auto store, OpenStoreLocked(url, options));
   std::shared_ptr<Database> database = databases_[path].lock();
   if (database == nullptr || database->Stale()) {
@@ -217,6 +222,11 @@ std::shared_ptr<Database> Hub::FindDatabase(const std::string& path) {
 bool Hub::Wanted(const std::string& path, const char* name) {
   MutexLock lock(mutex_);
   return services_.count(path) != 0 || !TargetFor(path, name).url.empty();
+}
+
+bool Hub::Refused(const std::string& path) {
+  MutexLock lock(mutex_);
+  return config_.required && troubles_.count(path) != 0;
 }
 
 bool Hub::NotReplicated(const std::string& path, const std::string& why) {
@@ -312,10 +322,13 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
       if (made.ok()) {
         service = *made;
       } else {
-        // The application goes on; status tells.
+        // The application goes on, unless a replica is required; status and SQLite's log tell.
         troubles_[path] = made.status().message();
         sqlite3_log(SQLITE_WARNING, "libreplica: %s is not replicated: %s", path.c_str(),
                     made.status().message().c_str());
+        if (config_.required)
+          (void)std::fprintf(stderr, "libreplica: %s is not replicated: %s\n", path.c_str(),
+                             made.status().message().c_str());
       }
     } else if (database = databases_[path].lock(); database == nullptr || database->Stale()) {
       database = nullptr;

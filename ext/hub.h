@@ -47,6 +47,8 @@ class Hub {
   std::shared_ptr<Service> FindService(const std::string& path) EXCLUDES(mutex_);
   // The database with its control block, when this or another process replicates it; or null.
   std::shared_ptr<Database> FindDatabase(const std::string& path) EXCLUDES(mutex_);
+  // True when a replica is required and this database has none, for a reason that Trouble tells.
+  bool Refused(const std::string& path) EXCLUDES(mutex_);
   // Notes why a database that is to be replicated is not, for status. True when a replica is required.
   bool NotReplicated(const std::string& path, const std::string& why) EXCLUDES(mutex_);
   // Why the database is not replicated although it should be; empty when there is no such reason.

@@ -9,6 +9,7 @@
 #include <exception>
 #include <thread>
 
+#include "base/as_owner.h"
 #include "base/byte_lock.h"
 #include "base/futex.h"
 #include "base/worker.h"
@@ -22,6 +23,7 @@ constexpr int64_t kGuardInterval = 100000;  // µs that a checkpoint may have to
 constexpr int64_t kGrace = 2000000;         // µs beyond the flush for closing …
 constexpr int64_t kSettle = 3000;           // µs
 constexpr int64_t kShortGrace = 200000;     // … where there is no time for a flush
+constexpr int64_t kLocalWork = 30000000;    // µs for the last capture and the close, on a disk that barely answers
 constexpr int64_t kHandoverLook = 10000;    // µs between looks whether a dedicated process has the leadership yet
 constexpr int kHandoverLooks = 200;
 constexpr int64_t kNextInLine = 1000000;  // µs that the next in line may take to lead when something is unsent
@@ -107,8 +109,10 @@ void Service::AwaitStopped(int64_t micros) {
     lock.WaitUntil(changed_, std::min(until, std::chrono::steady_clock::now() +
                                                  std::chrono::microseconds(blocked_ ? kSettle : kHandoverLook)));
   }
+  const auto local = std::chrono::steady_clock::now() + std::chrono::microseconds(kLocalWork);
+  while (leading_ && !wanted_ && std::chrono::steady_clock::now() < local) lock.WaitUntil(changed_, local);
   // From here on the database is closed: a thread that gets the leadership later leaves the files alone.
-  abandoned_ = running_ && !wanted_ && engine_ == nullptr;
+  abandoned_ = running_ && !wanted_ && !leading_;
 }
 
 bool Service::Unsent() const {
@@ -123,6 +127,7 @@ bool Service::LeaderEnds() const {
 }
 
 void Service::Run() {
+  const AsOwner owner(database_->path());
   for (;;) {
     const std::string path = LockPath(database_->folder());
     auto fd = OpenOwnFile(path, O_RDWR | O_CREAT);
@@ -142,6 +147,7 @@ void Service::Run() {
         running_ = false;
         return;
       }
+      leading_ = true;
     }
     Status status;
     bool yielded = false;
@@ -155,6 +161,7 @@ void Service::Run() {
       MutexLock guard(mutex_);
       LetGo();
       engine_ = nullptr;
+      leading_ = false;
       changed_.notify_all();
       // It was asked for the leadership, gave it away, and was stopped then: the one that asked may have been, too.
       if (!wanted_ && yielded && Unsent()) continue;

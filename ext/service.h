@@ -41,7 +41,8 @@ class Service : public std::enable_shared_from_this<Service> {
   // thread to be had; the next Start tries again.
   Status Start() EXCLUDES(mutex_);
   // The application closed it: flush for at most `flush_micros`, close, give the leadership away. Returns when that is
-  // done, or shortly after the time is up (the thread then ends by itself).
+  // done. The bound is for what waits on the store: what is left after it is local, and is waited for, because only
+  // then are the files as plain SQLite leaves them. (A thread that waits for the leadership has no file open.)
   enum class Flush { kNothing, kSent, kLeft };  // there was nothing to send; all of it was sent; not all was
   Flush Stop(int64_t flush_micros) EXCLUDES(mutex_);
   // Its two halves, so that several databases can flush at the same time: BeginStop returns at once.
@@ -78,6 +79,7 @@ class Service : public std::enable_shared_from_this<Service> {
   bool running_ GUARDED_BY(mutex_) = false;    // the thread exists
   bool abandoned_ GUARDED_BY(mutex_) = false;  // stopped, and nobody waits for the thread that is in line
   bool blocked_ GUARDED_BY(mutex_) = false;    // it sleeps until another process gives the lock away
+  bool leading_ GUARDED_BY(mutex_) = false;    // it may have a connection to the database open
   uint64_t term_ GUARDED_BY(mutex_) = 0;       // times that it has led
   uint64_t stop_term_ GUARDED_BY(mutex_) = 0;  // term_ when it was last stopped
   int64_t flush_ GUARDED_BY(mutex_) = 0;       // µs to flush once it is not wanted

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
+#include <sys/auxv.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -52,7 +53,8 @@ std::string FindCommand(const std::string& given) {
     for (const char* place : {"/replica", "/../bin/replica", "/../../bin/replica", "/../../../bin/replica"})
       if (::access((folder + place).c_str(), X_OK) == 0) return folder + place;
   }
-  return "replica";
+  // Not by the PATH of a caller that has fewer rights than the program.
+  return ::getauxval(AT_SECURE) != 0 ? "/usr/bin/replica" : "replica";
 }
 
 }  // namespace
@@ -134,8 +136,10 @@ Status UploaderProcess::Spawn() {
   std::string verb = "replicate";
   std::string flag = "--supervised";
   char* arguments[] = {program.data(), verb.data(), flag.data(), nullptr};
+  char* nothing[] = {nullptr};
+  char** environment = ::getauxval(AT_SECURE) != 0 ? nothing : environ;
   pid_t pid = 0;
-  const int error = ::posix_spawnp(&pid, program.c_str(), &actions, &attributes, arguments, environ);
+  const int error = ::posix_spawnp(&pid, program.c_str(), &actions, &attributes, arguments, environment);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   // It forks and ends at once, so that the uploader is no child that the application's own wait() would find.

@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -36,27 +38,86 @@ std::string Dump(const ordered_json& json) {
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
-// The text of argument `i`, or `missing` when it is not given or NULL.
-std::string TextArgument(int argc, sqlite3_value** argv, int i, const std::string& missing) {
+// The text of argument `i`, or `missing` when it is not given or NULL. Anything that is not a text is a mistake, and a
+// text with a NUL in it would mean another path than the one that a person reads.
+Result<std::string> TextArgument(int argc, sqlite3_value** argv, int i, const std::string& missing) {
   if (i >= argc || sqlite3_value_type(argv[i]) == SQLITE_NULL) return missing;
-  return reinterpret_cast<const char*>(sqlite3_value_text(argv[i]));
+  const std::string which = "argument " + std::to_string(i + 1);
+  if (sqlite3_value_type(argv[i]) != SQLITE_TEXT) return Status(Code::kInvalidArgument, which + " is not a text");
+  const auto* text = reinterpret_cast<const char*>(sqlite3_value_text(argv[i]));
+  if (text == nullptr) return Status(Code::kInternal, "out of memory");
+  std::string out(text, static_cast<size_t>(sqlite3_value_bytes(argv[i])));
+  if (out.find('\0') != std::string::npos) return Status(Code::kInvalidArgument, which + " holds a NUL character");
+  return out;
 }
 
-// Runs a function's body: C at the edge, no exception crosses it.
+bool BeginsWithPragma(const char* sql) {
+  if (sql == nullptr) return false;
+  for (;;) {
+    while (*sql == ' ' || *sql == '\t' || *sql == '\n' || *sql == '\r' || *sql == '\f' || *sql == ';') sql++;
+    const char* end = nullptr;
+    if (std::strncmp(sql, "--", 2) == 0) {
+      end = std::strchr(sql, '\n');
+    } else if (std::strncmp(sql, "/*", 2) == 0) {
+      end = std::strstr(sql + 2, "*/");
+      if (end != nullptr) end++;
+    } else {
+      return sqlite3_strnicmp(sql, "PRAGMA", 6) == 0;
+    }
+    if (end == nullptr) return false;
+    sql = end + 1;
+  }
+}
+
+// SQLITE_DIRECTONLY is not obeyed in CHECK constraints before SQLite 3.50: a database file that somebody else has made
+// could call the function, in an INSERT or in the PRAGMA quick_check with which one looks at such a file first. So the
+// functions that do something refuse while a statement of the connection is at work that could check a constraint.
+Status CheckCalledDirectly(sqlite3* db) {
+  constexpr int kObeysDirectOnly = 3050000;
+  if (sqlite3_libversion_number() >= kObeysDirectOnly) return Ok();
+  for (sqlite3_stmt* s = sqlite3_next_stmt(db, nullptr); s != nullptr; s = sqlite3_next_stmt(db, s))
+    if (sqlite3_stmt_busy(s) != 0 && (sqlite3_stmt_readonly(s) == 0 || BeginsWithPragma(sqlite3_sql(s))))
+      return {Code::kPermission,
+              "this function is called by SELECT alone, while no statement of the connection is writing or checking: "
+              "before SQLite 3.50 it could not tell you from a CHECK constraint"};
+  return Ok();
+}
+
+// Runs a function's body: C at the edge, no exception crosses it. `direct`: it does something, so only a person's own
+// SELECT may call it.
 template <typename Body>
-void Guarded(sqlite3_context* context, const Body& body) noexcept {
+void Guarded(sqlite3_context* context, bool direct, const Body& body) noexcept {
   try {
-    Status status = body();
+    Status status = direct ? CheckCalledDirectly(sqlite3_context_db_handle(context)) : Ok();
+    if (status.ok()) status = body();
     if (!status.ok()) ReturnError(context, status);
   } catch (const std::exception& e) {
     ReturnError(context, Status(Code::kInternal, std::string("unexpected: ") + e.what()));
   }
 }
 
+// Waits end when the connection is interrupted, where SQLite can tell (3.41).
+VerifyProgress GoOn(sqlite3_context* context) {
+  constexpr int kHasIsInterrupted = 3041000;
+  if (sqlite3_libversion_number() < kHasIsInterrupted) return {};
+#if SQLITE_VERSION_NUMBER >= 3041000
+  const auto is_interrupted = sqlite3_api->is_interrupted;
+#else
+  // The headers may be older than the SQLite that loads us: its table of functions has this one behind the last that 3.40
+  // knows (https://sqlite.org/src/file/src/sqlite3ext.h; the table only ever grows).
+  struct Table341 {
+    sqlite3_api_routines known;
+    int (*is_interrupted)(sqlite3*);
+  };
+  const auto is_interrupted = reinterpret_cast<const Table341*>(sqlite3_api)->is_interrupted;
+#endif
+  sqlite3* db = sqlite3_context_db_handle(context);
+  return [db, is_interrupted](uint64_t, uint64_t) { return is_interrupted(db) == 0; };
+}
+
 // What this connection committed is in the file that it has open. Nothing may be said of the one that is at its path now.
-Status CheckNotMoved(sqlite3* db, int argc, sqlite3_value** argv, const std::string& path) {
+Status CheckNotMoved(sqlite3* db, const std::string& schema, const std::string& path) {
   int moved = 0;
-  const std::string schema = TextArgument(argc, argv, 0, "main");
   if (sqlite3_file_control(db, schema.c_str(), SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || moved == 0) return Ok();
   return {Code::kConflict, "the file that this connection has open is not at " + path +
                                " any more (moved, removed or replaced): its commits are in no replica from then on. Close "
@@ -71,11 +132,12 @@ static void VersionFunction(sqlite3_context* context, int, sqlite3_value**) noex
 
 // replica_attach(url [, options])
 static void AttachFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
-  Guarded(context, [&]() -> Status {
+  Guarded(context, true, [&]() -> Status {
     sqlite3* db = sqlite3_context_db_handle(context);
-    const std::string url = TextArgument(argc, argv, 0, "");
+    REPLICA_ASSIGN(const std::string url, TextArgument(argc, argv, 0, ""));
+    REPLICA_ASSIGN(const std::string json, TextArgument(argc, argv, 1, "{}"));
     AttachOptions options = Hub::Get().config().options;
-    if (argc > 1) REPLICA_TRY(ApplyJson(TextArgument(argc, argv, 1, "{}"), &options));
+    REPLICA_TRY(ApplyJson(json, &options));
     REPLICA_TRY(ParseUrl(url).status());
     REPLICA_ASSIGN(std::string path, SchemaPath(db, options.schema));
     REPLICA_TRY(Hub::Get().OpenStore(url, options).status());
@@ -107,9 +169,9 @@ static void AttachFunction(sqlite3_context* context, int argc, sqlite3_value** a
 
 // replica_detach([schema])
 static void DetachFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
-  Guarded(context, [&]() -> Status {
-    REPLICA_ASSIGN(std::string path,
-                   SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+  Guarded(context, true, [&]() -> Status {
+    REPLICA_ASSIGN(const std::string schema, TextArgument(argc, argv, 0, "main"));
+    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), schema));
     REPLICA_TRY(Hub::Get().Detach(path));
     sqlite3_result_int(context, 1);
     return Ok();
@@ -118,9 +180,9 @@ static void DetachFunction(sqlite3_context* context, int argc, sqlite3_value** a
 
 // replica_status([schema])
 static void StatusFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
-  Guarded(context, [&]() -> Status {
-    REPLICA_ASSIGN(std::string path,
-                   SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+  Guarded(context, false, [&]() -> Status {
+    REPLICA_ASSIGN(const std::string schema, TextArgument(argc, argv, 0, "main"));
+    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), schema));
     ReturnText(context, Dump(StatusReport(path)));
     return Ok();
   });
@@ -128,9 +190,9 @@ static void StatusFunction(sqlite3_context* context, int argc, sqlite3_value** a
 
 // replica_sync([schema [, timeout_ms]])
 static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
-  Guarded(context, [&]() -> Status {
-    REPLICA_ASSIGN(std::string path,
-                   SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
+  Guarded(context, true, [&]() -> Status {
+    REPLICA_ASSIGN(const std::string schema, TextArgument(argc, argv, 0, "main"));
+    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), schema));
     int64_t timeout = kDefaultSyncTimeout;
     if (argc > 1 && sqlite3_value_type(argv[1]) != SQLITE_NULL) {
       timeout = sqlite3_value_type(argv[1]) == SQLITE_INTEGER ? sqlite3_value_int64(argv[1]) : -1;
@@ -139,8 +201,9 @@ static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** arg
       return {Code::kInvalidArgument, "replica_sync: the timeout is a whole number of milliseconds, 0 or more"};
     auto database = Hub::Get().FindDatabase(path);
     if (database == nullptr) return NotReplicated(path);
-    REPLICA_TRY(CheckNotMoved(sqlite3_context_db_handle(context), argc, argv, path));
-    Status synced = WaitSynced(database->control(), timeout * 1000);
+    REPLICA_TRY(CheckNotMoved(sqlite3_context_db_handle(context), schema, path));
+    const VerifyProgress go_on = GoOn(context);
+    Status synced = WaitSynced(database->control(), timeout * 1000, go_on ? [&] { return go_on(0, 0); } : std::function<bool()>());
     // Not replicated by this process: say what it is that it lacks.
     if (synced.code() == Code::kTimeout && Hub::Get().FindService(path) == nullptr)
       return synced.In(NotReplicated(path).message());
@@ -152,10 +215,11 @@ static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** arg
 
 // replica_snapshot([schema])
 static void SnapshotFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
-  Guarded(context, [&]() -> Status {
-    REPLICA_ASSIGN(std::string path,
-                   SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
-    REPLICA_ASSIGN(const uint64_t txid, MakeSnapshot(path, {}));
+  Guarded(context, true, [&]() -> Status {
+    REPLICA_ASSIGN(const std::string schema, TextArgument(argc, argv, 0, "main"));
+    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), schema));
+    REPLICA_TRY(CheckNotMoved(sqlite3_context_db_handle(context), schema, path));
+    REPLICA_ASSIGN(const uint64_t txid, MakeSnapshot(path, GoOn(context)));
     sqlite3_result_int64(context, static_cast<sqlite3_int64>(txid));
     return Ok();
   });
@@ -163,10 +227,12 @@ static void SnapshotFunction(sqlite3_context* context, int argc, sqlite3_value**
 
 // replica_verify([schema [, depth]])
 static void VerifyFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
-  Guarded(context, [&]() -> Status {
-    REPLICA_ASSIGN(std::string path,
-                   SchemaPath(sqlite3_context_db_handle(context), TextArgument(argc, argv, 0, "main")));
-    REPLICA_ASSIGN(ordered_json report, VerifyReport(path, TextArgument(argc, argv, 1, "quick"), {}));
+  Guarded(context, true, [&]() -> Status {
+    REPLICA_ASSIGN(const std::string schema, TextArgument(argc, argv, 0, "main"));
+    REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), schema));
+    REPLICA_ASSIGN(const std::string depth, TextArgument(argc, argv, 1, "quick"));
+    REPLICA_TRY(CheckNotMoved(sqlite3_context_db_handle(context), schema, path));
+    REPLICA_ASSIGN(ordered_json report, VerifyReport(path, depth, GoOn(context)));
     ReturnText(context, Dump(report));
     return Ok();
   });
@@ -174,15 +240,26 @@ static void VerifyFunction(sqlite3_context* context, int argc, sqlite3_value** a
 
 // replica_restore(url, path [, target])
 static void RestoreFunction(sqlite3_context* context, int argc, sqlite3_value** argv) noexcept {
-  Guarded(context, [&]() -> Status {
-    const std::string url = TextArgument(argc, argv, 0, "");
-    const std::string given = TextArgument(argc, argv, 1, "");
+  Guarded(context, true, [&]() -> Status {
+    REPLICA_ASSIGN(const std::string url, TextArgument(argc, argv, 0, ""));
+    REPLICA_ASSIGN(const std::string given, TextArgument(argc, argv, 1, ""));
+    // A TXID may be a number.
+    std::string text;
+    if (argc > 2 && sqlite3_value_type(argv[2]) == SQLITE_INTEGER) {
+      text = std::to_string(sqlite3_value_int64(argv[2]));
+    } else {
+      REPLICA_ASSIGN(text, TextArgument(argc, argv, 2, "latest"));
+    }
+    for (const char* ending : {"-wal", "-shm", "-journal"})
+      if (given.size() > std::strlen(ending) &&
+          sqlite3_stricmp(given.c_str() + given.size() - std::strlen(ending), ending) == 0)
+        return {Code::kInvalidArgument, "replica_restore: " + given + " is the name of a file that belongs to a database"};
     if (given.empty()) return {Code::kInvalidArgument, "replica_restore: give the path of the file to write"};
-    REPLICA_ASSIGN(RestoreTarget target, ParseTarget(TextArgument(argc, argv, 2, "latest")));
+    REPLICA_ASSIGN(RestoreTarget target, ParseTarget(text));
     REPLICA_ASSIGN(auto store, Hub::Get().OpenStore(url, Hub::Get().config().options));
     std::error_code error;
     const std::string path = std::filesystem::absolute(given, error).lexically_normal().string();
-    REPLICA_ASSIGN(RestoredDatabase restored, RestoreDatabase(store.get(), target, path, {}));
+    REPLICA_ASSIGN(RestoredDatabase restored, RestoreDatabase(store.get(), target, path, GoOn(context)));
     ReturnText(context, Dump(RestoreReport(path, url, restored)));
     return Ok();
   });

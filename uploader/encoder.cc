@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "base/call_off.h"
+
 namespace replica {
 namespace {
 
@@ -158,6 +160,17 @@ Status BatchEncoder::Hash(Version* v) {
   return Ok();
 }
 
+namespace {
+
+// A scan of a large database outlasts the time that a close gives it: it ends then, and is made again by the next leader.
+Status GoOn(uint32_t page) {
+  constexpr uint32_t kPagesBetweenLooks = 256;
+  if (page % kPagesBetweenLooks != 0 || !CallOff::Asked()) return Ok();
+  return {Code::kInterrupted, "called off while the database was scanned"};
+}
+
+}  // namespace
+
 Result<EncodedSegment> EncodeDifference(Source* source, SegmentHeader header, uint64_t checksum_before, int64_t now,
                                         const EncodeOptions& options, const std::string& path, PageTable* table) {
   const uint32_t pages = source->view_pages();
@@ -174,6 +187,7 @@ Result<EncodedSegment> EncodeDifference(Source* source, SegmentHeader header, ui
   bool any = pages != pages_before;
   for (uint32_t page = 1; page <= pages; page++) {
     if (page == lock_page) continue;
+    REPLICA_TRY(GoOn(page));
     REPLICA_TRY(source->ReadView(page, data));
     const uint64_t hash = PageHash(data, header.page_size, page);
     // A page that the replica does not have yet is sent even when it is all zeros.
@@ -202,6 +216,7 @@ Result<PageTable> ScanView(Source* source) {
   auto* data = reinterpret_cast<uint8_t*>(page_bytes.data());
   for (uint32_t page = 1; page <= table.pages(); page++) {
     if (page == LockPage(size)) continue;
+    REPLICA_TRY(GoOn(page));
     REPLICA_TRY(source->ReadView(page, data));
     table.Set(page, PageHash(data, size, page));
   }

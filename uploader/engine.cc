@@ -144,8 +144,8 @@ Status Engine::Stream() {
     // The difference is taken against what the replica is known to hold.
     if (queue_.empty() && !log_in_flight_) REPLICA_TRY(Resync());
   } else {
-    REPLICA_TRY(SnapshotStep());
-    if (control_->mark_wanted.load() != control_->mark_done.load()) REPLICA_TRY(Mark());
+    REPLICA_TRY(ViewWork());
+    if (needs_resync_) return Ok();
     const bool urgent = control_->sync_wanted.load() != captured_ticket_ || capture_due_ || Stopping();
     const uint64_t backlog = source_->Backlog();
     const bool idle = queue_.empty() && !log_in_flight_;
@@ -156,6 +156,19 @@ Status Engine::Stream() {
       REPLICA_TRY(source_->Relieve());
   }
   Send();
+  return Ok();
+}
+
+Status Engine::ViewWork() {
+  if (clock_.SteadyMicros() < view_retry_at_) return Ok();
+  Status status = SnapshotStep();
+  if (status.ok() && !needs_resync_ && control_->mark_wanted.load() != control_->mark_done.load()) status = Mark();
+  if (status.code() != Code::kUnavailable) {
+    if (status.ok()) view_attempts_ = 0;
+    return status;
+  }
+  if (view_attempts_ == 0) events_.Add("waiting", status.message());
+  Backoff(status, &view_attempts_, &view_retry_at_);
   return Ok();
 }
 
@@ -199,7 +212,9 @@ void Engine::Sleep() {
       until(needs_resync_ ? now : next_turn_);
     }
   }
-  if (streaming && builder_ && !resting) return;
+  const bool view_rests = view_retry_at_ > now;
+  if (streaming && view_rests) until(view_retry_at_);
+  if (streaming && builder_ && !resting && !view_rests) return;
   if (wait <= 0 || (Stopping() && Drained())) return;
   // Idle: any commit wakes. Gathering: the timer or the PUT's end will, so commits need not, unless the WAL fills up.
   uint64_t wake_at = kWakeAtAnyCommit;
@@ -216,8 +231,8 @@ void Engine::Sleep() {
   const bool asked =
       streaming && !resting && !needs_resync_ &&
       (((control_->sync_wanted.load() != captured_ticket_ || capture_due_) && queue_.empty() && !log_in_flight_) ||
-       (control_->snapshot_wanted.load() != control_->snapshot_done.load() && !snapshot_) || SnapshotDue() ||
-       control_->mark_wanted.load() != control_->mark_done.load());
+       (!view_rests && ((control_->snapshot_wanted.load() != control_->snapshot_done.load() && !snapshot_) ||
+                        SnapshotDue() || control_->mark_wanted.load() != control_->mark_done.load())));
   if (!commit && !asked && !YieldsNow() && mailbox_->Empty()) FutexWait(&control_->wake_word, word, wait);
   control_->wake_at.store(kWakeNever, std::memory_order_seq_cst);
 }

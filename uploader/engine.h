@@ -137,6 +137,8 @@ class Engine {
   Status WithView(const std::function<Status()>& body);
   bool SnapshotDue() const;
   Status NotAtView() const;
+  // Snapshots and verifies, a slice each. That readers stand in their way delays them, and no commit.
+  Status ViewWork();
   void LoseTrack(const std::string& why);
   void DropSpool(const std::string& why);
   void CheckBound();
@@ -215,6 +217,8 @@ class Engine {
   uint32_t handover_seen_ = 0;
   int64_t yield_by_ = 0;  // steady µs; 0: nobody asked
   int64_t attempt_at_ = 0;
+  int64_t view_retry_at_ = 0;  // steady µs: what needs a view of the newest state (a snapshot, a verify) rests until then
+  int view_attempts_ = 0;
   int attempts_ = 0;
   int snapshot_attempts_ = 0;
   int attach_attempts_ = 0;

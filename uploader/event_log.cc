@@ -1,8 +1,10 @@
 #include "uploader/event_log.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -12,14 +14,34 @@
 namespace replica {
 namespace {
 constexpr uint64_t kLimit = 256 << 10;
+constexpr size_t kMaxMessage = 2000;  // bytes: a store must not be able to fill the log with one answer
+
+// The text of a member; empty when it is not there or no text.
+std::string TextOf(const nlohmann::json& json, const char* name) {
+  auto found = json.find(name);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
+
+// The end of a file that may be longer than what is kept, from the beginning of a line.
+std::string Tail(int fd, uint64_t most, const std::string& path) {
+  struct stat st {};
+  if (::fstat(fd, &st) != 0) return "";
+  const auto size = static_cast<uint64_t>(st.st_size);
+  std::string text(static_cast<size_t>(std::min(size, most)), '\0');
+  auto n = ReadAt(fd, text.data(), text.size(), size - text.size(), path);
+  text.resize(n.ok() ? *n : 0);
+  if (size > most) text.erase(0, std::min(text.find('\n'), text.size() - 1) + 1);
+  return text;
+}
+}  // namespace
 
 void EventLog::Add(const std::string& kind, const std::string& message) const {
   const std::string path = folder_ + "/events";
   auto size = FileSize(path);
   if (size.ok() && *size > kLimit) ::rename(path.c_str(), (path + ".1").c_str());
   const nlohmann::ordered_json event = {
-      {"time", FormatTime(clock_.WallMicros())}, {"kind", kind}, {"message", message}};
+      {"time", FormatTime(clock_.WallMicros())}, {"kind", kind},
+      {"message", message.size() <= kMaxMessage ? message : message.substr(0, kMaxMessage) + "…"}};
   const std::string line = event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   auto fd = OpenOwnFile(path, O_WRONLY | O_CREAT | O_APPEND);
   if (fd.ok() && ::write(fd->get(), line.data(), line.size()) < 0) return;
@@ -29,13 +51,13 @@ std::vector<Event> EventLog::Read(const std::string& folder) {
   std::vector<Event> events;
   for (const char* name : {"/events.1", "/events"}) {
     auto fd = OpenOwnFile(folder + name, O_RDONLY);
-    auto text = fd.ok() ? ReadWhole(fd->get(), 4 * kLimit, folder + name) : fd.status();
-    if (!text.ok()) continue;
-    std::istringstream lines(*text);
+    if (!fd.ok()) continue;
+    std::istringstream lines(Tail(fd->get(), 4 * kLimit, folder + name));
     for (std::string line; std::getline(lines, line);) {
       const auto json = nlohmann::json::parse(line, nullptr, false);
       if (!json.is_object()) continue;  // a line that a crash cut short
-      events.push_back({json.value("time", ""), json.value("kind", ""), json.value("message", "")});
+      Event event = {TextOf(json, "time"), TextOf(json, "kind"), TextOf(json, "message")};
+      if (!event.time.empty() && !event.kind.empty()) events.push_back(std::move(event));
     }
   }
   return events;

@@ -83,8 +83,11 @@ class Restorer {
     }
     if (reach > 0) {
       const LogObject& last = log[reach - 1];
+      const std::string name = ObjectUrl(*store_, LogKey(plan_.generation, last.sequence));
       REPLICA_ASSIGN(Segment segment, OpenLog(last));
-      REPLICA_ASSIGN(plan.txid, Cut(segment, ObjectUrl(*store_, LogKey(plan_.generation, last.sequence))));
+      REPLICA_ASSIGN(plan.txid, Cut(segment, name));
+      // It was read before; a store that answers differently now is not to be believed.
+      if (plan.txid < segment.header.min_txid) return Foreign(name, "it changed while it was read");
       take(CommitAt(segment, plan.txid));
     }
     if (target_.txid && plan.txid != *target_.txid) return NotReached(plan.txid);
@@ -105,6 +108,9 @@ class Restorer {
   Result<Segment> OpenLog(const LogObject& object) {
     StoreBytes bytes(store_, LogKey(plan_.generation, object.sequence), object.size);
     REPLICA_ASSIGN(auto reader, SegmentReader::Open(&bytes));
+    const SegmentHeader& h = reader->segment().header;
+    if (h.kind != SegmentKind::kLog || h.sequence != object.sequence || h.generation != plan_.generation)
+      return Foreign(bytes.name(), "it is not the log segment that its name says");
     return reader->segment();
   }
 
@@ -216,15 +222,22 @@ class Restorer {
                                                        plan_.log[next].size));
         fetched.back()->Prefetch();
       }
-      REPLICA_TRY(ApplyLogObject(fetched.front().get(), expected, &reached));
+      Status applied = ApplyLogObject(fetched.front().get(), expected, &reached);
+      if (applied.code() == Code::kCorrupt) return {Code::kCorrupt, applied.message() + Restorable()};
+      REPLICA_TRY(std::move(applied));
       fetched.pop_front();
     }
     if (reached) return Ok();
     if (!plan_.log.empty() && expected <= plan_.log.back().sequence)
-      return {Code::kCorrupt, Hole(expected).message() + ". TXIDs up to " + std::to_string(out_.txid) + " (" +
-                                  FormatTime(out_.time) + ") can be restored by naming one"};
+      return {Code::kCorrupt, Hole(expected).message() + Restorable()};
     if (target_.txid) return NotReached(out_.txid);
     return Ok();  // latest, or a time after the last commit
+  }
+
+  // What can be had when the history cannot be read to the target.
+  std::string Restorable() const {
+    return ". TXIDs up to " + std::to_string(out_.txid) + " (" + FormatTime(out_.time) +
+           ") can be restored by naming one: --to " + std::to_string(out_.txid);
   }
 
   bool Reached() const { return target_.txid && out_.txid == *target_.txid; }
@@ -232,6 +245,11 @@ class Restorer {
   Status ApplyLogObject(StoreBytes* bytes, uint64_t sequence, bool* reached) {
     REPLICA_ASSIGN(auto reader, SegmentReader::Open(bytes));
     const Segment& s = reader->segment();
+    // Damage in the header shows only in the checksum of the whole; then nothing that the header says means anything.
+    if (s.header.kind != SegmentKind::kLog || s.header.generation != plan_.generation ||
+        s.header.database != out_.database || s.header.sequence != sequence || s.header.page_size != out_.page_size ||
+        s.header.min_txid != out_.txid + 1)
+      REPLICA_TRY(reader->CheckSha256());
     if (s.header.kind != SegmentKind::kLog) return Foreign(bytes->name(), "it is no log segment");
     if (s.header.generation != plan_.generation || s.header.database != out_.database)
       return Foreign(bytes->name(), "it is of another database or generation");
@@ -412,9 +430,14 @@ Result<RestorePlan> PlanRestore(Store* store, const RestoreTarget& target) {
 Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target, const std::string& path,
                                      const RestoreProgress& progress) {
   REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDWR | O_CREAT | O_EXCL));
-  auto restored = Restorer(store, target, path, fd.get(), progress).Run();
-  if (!restored.ok()) ::unlink(path.c_str());
-  return restored;
+  try {
+    auto restored = Restorer(store, target, path, fd.get(), progress).Run();
+    if (!restored.ok()) ::unlink(path.c_str());
+    return restored;
+  } catch (...) {
+    ::unlink(path.c_str());  // nothing is left behind, whatever ends it
+    throw;
+  }
 }
 
 Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& target, const std::string& path,

@@ -54,16 +54,43 @@ Result<std::unique_ptr<SegmentReader>> SegmentReader::Open(ObjectBytes* bytes) {
   s.trailer = *trailer;
   if (s.size() != bytes->size()) return reader->Damaged("its size does not fit its trailer");
 
-  REPLICA_ASSIGN(std::string stored, bytes->Read(s.trailer.meta_offset, s.trailer.meta_stored));
-  if (Hash64(stored) != s.trailer.meta_hash) return reader->Damaged("the index fails its checksum");
-  if (ZSTD_getFrameContentSize(stored.data(), stored.size()) != s.trailer.meta_raw)
-    return reader->Damaged("the index is not as long as the trailer says");
-  std::string raw(s.trailer.meta_raw, '\0');
-  size_t n = ZSTD_decompressDCtx(reader->zstd_, raw.data(), raw.size(), stored.data(), stored.size());
-  if (ZSTD_isError(n) != 0 || n != raw.size()) return reader->Damaged("the index does not unpack");
+  REPLICA_ASSIGN(const std::string raw, reader->ReadIndex());
   Status status = DecodeMeta(raw, &s);
   if (!status.ok()) return status.In(bytes->name());
   return reader;
+}
+
+// Unpacked as it is read: an object that claims a giant index, and has none, takes no memory for it.
+Result<std::string> SegmentReader::ReadIndex() {
+  constexpr uint64_t kPiece = 8 << 20;  // a request each
+  constexpr uint64_t kUnpacked = 1 << 20;
+  const SegmentTrailer& t = segment_.trailer;
+  std::string raw;
+  Hasher hasher;
+  bool ended = false;
+  ZSTD_DCtx_reset(zstd_, ZSTD_reset_session_only);
+  for (uint64_t at = 0; at < t.meta_stored;) {
+    REPLICA_ASSIGN(const std::string piece,
+                   bytes_->Read(t.meta_offset + at, std::min<uint64_t>(kPiece, t.meta_stored - at)));
+    at += piece.size();
+    hasher.Add(piece);
+    ZSTD_inBuffer in = {piece.data(), piece.size(), 0};
+    while (in.pos < in.size) {
+      // One frame, and nothing behind it.
+      if (ended) return Damaged("the index does not end where the trailer says");
+      const size_t before = raw.size();
+      raw.resize(std::min<uint64_t>(before + kUnpacked, t.meta_raw + 1));
+      ZSTD_outBuffer out = {raw.data() + before, raw.size() - before, 0};
+      const size_t n = ZSTD_decompressStream(zstd_, &out, &in);
+      raw.resize(before + out.pos);
+      if (ZSTD_isError(n) != 0) return Damaged("the index does not unpack");
+      if (raw.size() > t.meta_raw) return Damaged("the index is not as long as the trailer says");
+      ended = n == 0;
+    }
+  }
+  if (hasher.Digest() != t.meta_hash) return Damaged("the index fails its checksum");
+  if (!ended || raw.size() != t.meta_raw) return Damaged("the index is not as long as the trailer says");
+  return raw;
 }
 
 Status SegmentReader::DecodeBlock(const SegmentBlock& block, const BaseFetch& base, std::string* raw) {

@@ -65,6 +65,7 @@ class SegmentReader {
 
  private:
   explicit SegmentReader(ObjectBytes* bytes);
+  Result<std::string> ReadIndex();
   Status DecodeBlock(const SegmentBlock& block, const BaseFetch& base, std::string* raw);
   Status Damaged(const std::string& what) const;
 

@@ -124,6 +124,9 @@ Result<EncodedSegment> SegmentWriter::Finish(const SegmentTrailer& trailer, std:
   SegmentTrailer& t = segment_.trailer;
   t = trailer;
   t.block_count = static_cast<uint32_t>(segment_.blocks.size());
+  if ((segment_.versions.size() > kMaxVersions && (segment_.header.flags & kSegmentPageHashes) == 0) ||
+      segment_.blocks.size() > kMaxBlocks || commits.size() > kMaxCommits)
+    return Status(Code::kUnsupported, path_ + ": more pages or commits than one object may hold");
   t.version_count = segment_.versions.size();
   t.commit_count = segment_.commits.size();
   std::string meta = EncodeMeta(segment_);

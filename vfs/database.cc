@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/as_owner.h"
 #include "base/byte_lock.h"
 #include "base/futex.h"
 #include "base/hash.h"
@@ -125,12 +126,16 @@ bool DecodeChunk(std::string_view bytes, JournalChunk* c) {
 }
 
 Result<std::shared_ptr<Database>> Database::Create(const std::string& path) {
+  REPLICA_TRY(MakeOwnFolder(FolderOf(path), path));
+  REPLICA_TRY(MakeOwnFolder(FolderOf(path) + "/spool", path));
   REPLICA_ASSIGN(auto mapping, ControlMapping::Open(FolderOf(path)));
-  REPLICA_TRY(MakeFolders(FolderOf(path) + "/spool"));
   return Open(path, std::move(mapping));
 }
 
 Result<std::shared_ptr<Database>> Database::Find(const std::string& path) {
+  struct stat st {};
+  if (::lstat(FolderOf(path).c_str(), &st) != 0) return Status(Code::kNotFound, FolderOf(path) + " is not there");
+  REPLICA_TRY(MakeOwnFolder(FolderOf(path), path));
   REPLICA_ASSIGN(auto mapping, ControlMapping::OpenExisting(FolderOf(path)));
   return Open(path, std::move(mapping));
 }
@@ -356,10 +361,12 @@ Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader
   ControlBlock* c = control_;
   const uint32_t page_size = header.page_size();
   const std::string path = JournalPath(c->journal_index.load());
+  uint64_t at = c->journal_size.load();
   const std::string wal = wal_path();
   // Opening and closing the -wal is harmless: it carries no locks.
   REPLICA_ASSIGN(UniqueFd from, OpenFile(wal, O_RDONLY));
   REPLICA_ASSIGN(UniqueFd to, OpenOwnFile(path, O_RDWR | O_CREAT));
+  if (at == 0) GiveToOwner(to.get(), folder_);
   JournalChunk chunk;
   chunk.salts = header.wal_salts();
   chunk.page_size = page_size;
@@ -375,7 +382,6 @@ Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader
   chunk.gate_changes = begin.gate_changes;
   chunk.begin_frame = begin.frame;
   chunk.begin_changes = begin.changes;
-  uint64_t at = c->journal_size.load();
   const std::string head = EncodeChunk(chunk);
   REPLICA_TRY(WriteAt(to.get(), head.data(), head.size(), at, path));
   at += head.size();

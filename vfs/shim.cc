@@ -118,15 +118,17 @@ inline AdoptedFile* Find(sqlite3_file* f) {
 }
 
 // Called in the application's thread when its connection maps the wal-index: from here on the database is in WAL mode.
-void SeeWal(AdoptedFile* a) noexcept {
+// An SQLite error when the database may not be used without a replica.
+int SeeWal(AdoptedFile* a) noexcept {
   a->wal_seen = true;
-  if (a->own || a->read_only || a->path.empty() || a->bound.load(std::memory_order_acquire) != nullptr) return;
-  AtEdge("replicate a database", false, [a] {
+  if (a->own || a->read_only || a->path.empty() || a->bound.load(std::memory_order_acquire) != nullptr)
+    return SQLITE_OK;
+  return AtEdge("replicate a database", SQLITE_OK, [a] {
     Registry& r = Files();
-    if (!r.hooks.wal_opened) return false;
+    if (!r.hooks.wal_opened) return SQLITE_OK;
     std::shared_ptr<Database> database = r.hooks.wal_opened(a->path, a->name);
     if (database != nullptr) BindFiles(database);
-    return true;
+    return database == nullptr && r.hooks.refused && r.hooks.refused(a->path) ? SQLITE_CANTOPEN : SQLITE_OK;
   });
 }
 
@@ -270,7 +272,13 @@ int FileShmMap(sqlite3_file* f, int region, int size, int extend, void volatile*
   const int rc = a->lower->xShmMap(f, region, size, extend, out);
   if (region == 0 && rc == SQLITE_OK && *out != nullptr) {
     a->region0 = *out;
-    if (!a->wal_seen) SeeWal(a);
+    const int refused = a->wal_seen ? SQLITE_OK : SeeWal(a);
+    if (refused != SQLITE_OK) {
+      // Asked again at the next try.
+      a->region0 = *out = nullptr;
+      a->wal_seen = false;
+      return refused;
+    }
   }
   return rc;
 }

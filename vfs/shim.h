@@ -38,6 +38,8 @@ struct ShimHooks {
   std::function<int(Database* database)> after_commit;
   // True when the configuration, or the name's URI parameters, want the database replicated.
   std::function<bool(const std::string& path, const char* name)> wanted;
+  // True when it is wanted, is not replicated, and must not be used then (a required replica).
+  std::function<bool(const std::string& path)> refused;
   // It is wanted and cannot be replicated. True when that must refuse what the connection is about to do (a required
   // replica).
   std::function<bool(const std::string& path, const char* why)> not_replicated;

@@ -180,6 +180,8 @@ class BoundedStream : public httplib::Stream {
 };
 
 // Serves one connection: requests one after the other, until the client has enough or takes too long.
+thread_local bool close_after_answer = false;
+
 bool Serve(socket_t sock, SSL* ssl, ConnectionCount* count, const std::function<bool()>& going, size_t most,
            const std::function<bool(httplib::Stream&, bool last, bool& closed)>& one) {
   bool ok = false;
@@ -193,8 +195,9 @@ bool Serve(socket_t sock, SSL* ssl, ConnectionCount* count, const std::function<
       for (size_t left = most; left > 0 && stream.AwaitRequest(going); left--) {
         stream.NewRequest();
         bool closed = false;
+        close_after_answer = false;
         ok = one(stream, left == 1, closed);
-        if (!ok || closed) break;
+        if (!ok || closed || close_after_answer) break;
       }
       if (ssl != nullptr) SSL_shutdown(ssl);  // one way: nobody is waited for
     }
@@ -216,6 +219,10 @@ void CloseSocket(socket_t sock) {
 }
 
 }  // namespace
+
+void CloseAfterAnswer() {
+  close_after_answer = true;
+}
 
 bool ConnectionCount::Add(const std::string& address) {
   MutexLock lock(mutex_);

@@ -217,17 +217,31 @@ void Server::AddRoutes() {
   http_->set_pre_routing_handler([this](const Request& request, Response& response) {
     // What is small on the wire and large in memory.
     const bool body = options_.page && request.method == "POST";
+    const size_t lengths = request.get_header_value_count("Content-Length");
+    const std::string length = request.get_header_value("Content-Length");
+    const bool plain = lengths == 0 || (lengths == 1 && !length.empty() &&
+                                        length.find_first_not_of("0123456789") == std::string::npos);
+    // Only what is answered after its whole body was read leaves the connection in a state for another request.
+    if (!body || !plain) {
+      if (lengths != 0 && length != "0") CloseAfterAnswer();
+    }
+    if (!plain || (!body && lengths != 0 && length != "0")) {
+      Refuse(response, 400, "a request of this kind has no body, and one Content-Length is a number");
+      return httplib::Server::HandlerResponse::Handled;
+    }
     if (request.has_header("Content-Encoding") || request.has_header("Transfer-Encoding") ||
         request.has_header("Range") || (!body && request.method != "GET" && request.method != "HEAD")) {
-      response.set_header("Connection", "close");
+      CloseAfterAnswer();
       Refuse(response, 400, "only GET, HEAD and POST of the whole, with a plain body, are understood here");
       return httplib::Server::HandlerResponse::Handled;
     }
     if (!HostFits(request)) {
+      CloseAfterAnswer();
       Refuse(response, 421, "this name is not the dashboard's: set dashboard.public-url to the one you use");
       return httplib::Server::HandlerResponse::Handled;
     }
     if (request.method == "POST" && !SameOrigin(request)) {
+      CloseAfterAnswer();
       Refuse(response, 403, "the request comes from another site");
       return httplib::Server::HandlerResponse::Handled;
     }
