@@ -16,6 +16,7 @@ enum class LockByte {
   kGate = 1,       // the journal and the restart gate
   kCreation = 2,   // creation of the control block
   kUsers = 3,      // shared by every process with a connection to the database
+  kRestore = 5,    // a restore to the database's path
   kDedicated = 4,  // a process whose work uploading is: it has, or waits for, the leadership; others yield to it
 };
 

@@ -20,7 +20,9 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kMagic = 0x3730305254434c52;  // "RLCTR007"; changes with the struct
+constexpr uint64_t kMagic = 0x3830305254434c52;      // "RLCTR008"; changes with the struct
+constexpr uint64_t kAnyVersion = 0x0000005254434c52;  // "RLCTR": what all versions have in common …
+constexpr uint64_t kVersionless = 0x000000ffffffffff;  // … in these bytes
 
 // The blocks that this process has mapped, for LoseControlPage.
 struct Mapped {
@@ -35,12 +37,22 @@ Result<ControlBlock*> Map(const UniqueFd& fd, const std::string& path) {
   return static_cast<ControlBlock*>(p);
 }
 
-bool Usable(const UniqueFd& fd) {
+enum class Block { kUsable, kWorthless, kOtherVersion };
+
+// A block of an earlier start of the machine, or a damaged one, is worth nothing.
+Block Inspect(const UniqueFd& fd) {
   struct stat st {};
-  if (::fstat(fd.get(), &st) != 0 || st.st_size != static_cast<off_t>(sizeof(ControlBlock))) return false;
   uint64_t head[2] = {0, 0};
   auto n = ReadAt(fd.get(), head, sizeof head, 0, "control");
-  return n.ok() && *n == sizeof head && head[0] == kMagic && head[1] == BootHash();
+  if (!n.ok() || *n != sizeof head || head[1] != BootHash() || ::fstat(fd.get(), &st) != 0) return Block::kWorthless;
+  if (head[0] != kMagic) return (head[0] & kVersionless) == kAnyVersion ? Block::kOtherVersion : Block::kWorthless;
+  return st.st_size == static_cast<off_t>(sizeof(ControlBlock)) ? Block::kUsable : Block::kWorthless;
+}
+
+// True while some process has the database open with libreplica, of whatever version.
+bool InUse(int lock_fd) {
+  return IsLocked(lock_fd, LockByte::kUsers) || IsLocked(lock_fd, LockByte::kLeader) ||
+         IsLocked(lock_fd, LockByte::kDedicated);
 }
 
 }  // namespace
@@ -96,10 +108,15 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
   REPLICA_TRY(Lock(guard.get(), LockByte::kCreation, LockPath(folder)));
 
   auto existing = OpenOwnFile(path, O_RDWR);
-  if (existing.ok() && Usable(*existing)) {
+  const Block what = existing.ok() ? Inspect(*existing) : Block::kWorthless;
+  if (what == Block::kUsable) {
     REPLICA_ASSIGN(ControlBlock * block, Map(*existing, path));
     return std::unique_ptr<ControlMapping>(new ControlMapping(block));
   }
+  if (what == Block::kOtherVersion && InUse(guard.get()))
+    return Status(Code::kUnavailable, folder + " is in use by another version of libreplica, which uploads meanwhile; this "
+                                               "process takes over when the last one of that version has closed the "
+                                               "database");
   if (existing.ok()) REPLICA_TRY(RemoveFile(path));
   const std::string temporary = path + ".new";
   REPLICA_TRY(RemoveFile(temporary));
@@ -123,7 +140,7 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
 Result<std::unique_ptr<ControlMapping>> ControlMapping::OpenExisting(const std::string& folder) {
   const std::string path = folder + "/control";
   REPLICA_ASSIGN(UniqueFd fd, OpenOwnFile(path, O_RDWR));
-  if (!Usable(fd)) return Status(Code::kNotFound, path + " is not of this boot");
+  if (Inspect(fd) != Block::kUsable) return Status(Code::kNotFound, path + " is not of this boot, or of another version");
   REPLICA_ASSIGN(ControlBlock * block, Map(fd, path));
   return std::unique_ptr<ControlMapping>(new ControlMapping(block));
 }

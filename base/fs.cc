@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,6 +40,16 @@ Result<UniqueFd> OpenOwnFile(const std::string& path, int flags) {
   if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path);
   if (!S_ISREG(st.st_mode)) return Status(Code::kPermission, path + " is no regular file: remove it");
   return fd;
+}
+
+Status CheckDescriptors() {
+  rlimit limit{};
+  auto lowest = OpenFile("/dev/null", O_RDONLY);
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return Ok();
+  if (lowest.ok() && static_cast<rlim_t>(lowest->get()) < limit.rlim_cur / 2) return Ok();
+  return {Code::kUnavailable, "this process has more than half of the files open that it may (" +
+                                  std::to_string(limit.rlim_cur) +
+                                  "), and the rest is left to the application: raise the limit (ulimit -n)"};
 }
 
 Result<size_t> ReadAt(int fd, void* out, size_t size, uint64_t offset, const std::string& path) {

@@ -48,6 +48,10 @@ Result<UniqueFd> OpenFile(const std::string& path, int flags);
 // is a link, a pipe or the like.
 Result<UniqueFd> OpenOwnFile(const std::string& path, int flags);
 
+// kUnavailable when the process has more than half of the descriptors open that it may have: what is left is the
+// application's, so that replication of one more database stops before the application's own opens fail.
+Status CheckDescriptors();
+
 // Reads up to `size` bytes at `offset`; the count is short only at the end of the file.
 Result<size_t> ReadAt(int fd, void* out, size_t size, uint64_t offset, const std::string& path);
 Status WriteAt(int fd, const void* data, size_t size, uint64_t offset, const std::string& path);

@@ -31,6 +31,8 @@ const char* CodeName(Code code) {
       return "full";
     case Code::kInterrupted:
       return "interrupted";
+    case Code::kTooLarge:
+      return "too-large";
     case Code::kUnsupported:
       return "unsupported";
     case Code::kInternal:
@@ -44,6 +46,7 @@ bool NeedsPerson(const Status& status) {
     case Code::kPermission:
     case Code::kInvalidArgument:
     case Code::kUnsupported:
+    case Code::kTooLarge:
     case Code::kConflict:
     case Code::kCorrupt:
       return true;

@@ -24,6 +24,7 @@ enum class Code {
   kTimeout,          // the caller's own time limit passed
   kFull,             // no space left
   kInterrupted,      // the caller called it off
+  kTooLarge,         // the store takes no object of this size
   kUnsupported,      // a mode or store libreplica does not work with
   kInternal,         // a promise inside libreplica was broken: report it
 };

@@ -5,8 +5,10 @@
 #include <sys/fsuid.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 #include <utility>
 
 #include "base/as_owner.h"
@@ -148,6 +150,7 @@ Result<std::shared_ptr<Service>> Hub::MakeService(const std::string& path, const
   REPLICA_ASSIGN(auto store, OpenStoreLocked(url, options));
   std::shared_ptr<Database> database = databases_[path].lock();
   if (database == nullptr || database->Stale()) {
+    REPLICA_TRY(CheckDescriptors());
     REPLICA_ASSIGN(database, Database::Create(path));
     databases_[path] = database;
   }
@@ -308,16 +311,25 @@ Status Hub::BeforeAdoption(const std::string& path, const char* name) {
 std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* name) {
   std::shared_ptr<Service> service;
   std::shared_ptr<Database> database;
+  std::shared_ptr<Service> stale = FindService(path);
+  if (stale != nullptr && stale->database()->Stale()) {
+    // The replica folder was removed since: start over with the same settings, once nobody works in its name any more.
+    (void)stale->Stop(1);
+  } else {
+    stale = nullptr;
+  }
   {
     MutexLock lock(mutex_);
     auto found = services_.find(path);
-    if (found != services_.end() && !found->second->database()->Stale()) {
+    Target target = TargetFor(path, name);
+    if (stale != nullptr && found != services_.end() && found->second == stale) {
+      target = {stale->store()->url(), stale->options()};
+      services_.erase(found);
+      found = services_.end();
+    }
+    if (found != services_.end()) {
       service = found->second;
-    } else if (found != services_.end()) {
-      // The replica folder was removed since: start over with the same settings.
-      auto made = MakeService(path, found->second->store()->url(), AttachOptions(found->second->options()));
-      if (made.ok()) service = *made;
-    } else if (const Target target = TargetFor(path, name); !target.url.empty()) {
+    } else if (!target.url.empty()) {
       auto made = MakeService(path, target.url, target.options);
       if (made.ok()) {
         service = *made;
@@ -329,6 +341,7 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
         if (config_.required)
           (void)std::fprintf(stderr, "libreplica: %s is not replicated: %s\n", path.c_str(),
                              made.status().message().c_str());
+        if (made.status().code() == Code::kUnavailable) TryLater(path, target);
       }
     } else if (database = databases_[path].lock(); database == nullptr || database->Stale()) {
       database = nullptr;
@@ -338,6 +351,13 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
     }
   }
   if (service == nullptr) return database;
+  Begin(service);
+  return service->database();
+}
+
+void Hub::Begin(const std::shared_ptr<Service>& service) {
+  const std::string& path = service->database()->path();
+  // Taps and gates first: what happens after Start has looked at the file must not go unseen.
   BindFiles(service->database());
   // The leader may still capture a file that this one has taken the place of, and sees no commit of it.
   if (!service->database()->Captures(FileIdOf(path))) WakeLeader(service->database()->control());
@@ -346,7 +366,49 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
     NotReplicated(path, started.message());
     sqlite3_log(SQLITE_WARNING, "libreplica: %s", started.message().c_str());
   }
-  return service->database();
+}
+
+// What stands in the way goes by itself: another version of libreplica that has the database open. Until then it uploads
+// what is committed here; its leader finds these commits as those of a process without libreplica.
+void Hub::TryLater(const std::string& path, const Target& target) {
+  waiting_[path] = target;
+  if (waiter_runs_) return;
+  auto thread = StartThread("replica-wait", [] {
+    try {
+      Get().Wait();
+    } catch (const std::exception&) {
+      // No memory: the next open tries again.
+    }
+  });
+  if (!thread.ok()) return;  // as above
+  waiter_runs_ = true;
+  thread->detach();
+}
+
+void Hub::Wait() {
+  for (;;) {
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    std::vector<std::shared_ptr<Service>> made;
+    {
+      MutexLock lock(mutex_);
+      for (auto it = waiting_.begin(); it != waiting_.end();) {
+        const bool open = IsFileOpen(it->first);
+        auto service = open && services_.count(it->first) == 0
+                           ? MakeService(it->first, it->second.url, it->second.options)
+                           : Result<std::shared_ptr<Service>>(Status(Code::kNotFound, "not open any more"));
+        if (service.ok()) made.push_back(*service);
+        if (!service.ok() && service.status().code() == Code::kUnavailable) {
+          ++it;
+        } else {
+          it = waiting_.erase(it);
+        }
+      }
+      if (waiting_.empty()) waiter_runs_ = false;
+    }
+    for (const auto& service : made) Begin(service);
+    MutexLock lock(mutex_);
+    if (!waiter_runs_) return;
+  }
 }
 
 // Databases that are closed one after the other, as at the application's end, have one bound together. What a close
@@ -427,10 +489,7 @@ void Hub::AfterForkInChild() {
     fresh->config_ = old->config_;
     fresh->restores_ = old->restores_;
     if (old->uploader_ != nullptr) old->uploader_->ForgetAfterFork();
-    for (auto& [path, service] : old->services_) {
-      service->ForgetAfterFork();
-      service->database()->ForgetAfterFork();
-    }
+    for (auto& [path, service] : old->services_) service->database()->ForgetAfterFork();
     for (auto& [path, weak] : old->databases_)
       if (auto database = weak.lock()) database->ForgetAfterFork();
   }();

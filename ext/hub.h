@@ -65,6 +65,11 @@ class Hub {
   Result<std::shared_ptr<Store>> OpenStore(const std::string& url, const AttachOptions& options) EXCLUDES(mutex_);
 
  private:
+  struct Target {
+    std::string url;
+    AttachOptions options;
+  };
+
   Hub() = default;
 
   // True when the configuration wants the database replicated.
@@ -72,14 +77,15 @@ class Hub {
   Status RestoreMissing(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
   Status BeforeOpen(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
   std::shared_ptr<Database> WalOpened(const std::string& path, const char* name) EXCLUDES(mutex_);
+  // Binds the application's files to a service that was made or found, and starts it.
+  void Begin(const std::shared_ptr<Service>& service) EXCLUDES(mutex_);
+  void TryLater(const std::string& path, const Target& target) REQUIRES(mutex_);
+  // The thread that tries again; ends when nothing waits any more.
+  void Wait() EXCLUDES(mutex_);
   void LastClose(const std::shared_ptr<Database>& database) EXCLUDES(mutex_);
   // µs that a close may wait for the store now.
   int64_t CloseLeft(int64_t now) const REQUIRES(mutex_);
   int AfterCommit(Database* database);
-  struct Target {
-    std::string url;
-    AttachOptions options;
-  };
   // Where URI parameter or configuration want a database replicated; an empty URL for nowhere.
   Target TargetFor(const std::string& path, const char* name) REQUIRES(mutex_);
   Result<std::shared_ptr<Service>> MakeService(const std::string& path, const std::string& url,
@@ -103,6 +109,8 @@ class Hub {
   std::map<std::string, std::shared_ptr<Service>> services_ GUARDED_BY(mutex_);
   std::map<std::string, std::weak_ptr<Database>> databases_ GUARDED_BY(mutex_);
   std::map<std::string, std::string> troubles_ GUARDED_BY(mutex_);
+  std::map<std::string, Target> waiting_ GUARDED_BY(mutex_);  // by path: cannot be replicated just now
+  bool waiter_runs_ GUARDED_BY(mutex_) = false;
   std::shared_ptr<HttpClient> http_ GUARDED_BY(mutex_);
   // By whom their files belong to (ActAsOwner in cli/session.h); in an application there is one.
   std::map<uid_t, std::shared_ptr<Worker>> file_workers_ GUARDED_BY(mutex_);

@@ -130,13 +130,8 @@ void Service::Run() {
   const AsOwner owner(database_->path());
   for (;;) {
     const std::string path = LockPath(database_->folder());
-    auto fd = OpenOwnFile(path, O_RDWR | O_CREAT);
-    bool locked = false;
     bool waited = false;
-    if (fd.ok()) {
-      lock_fd_ = std::move(*fd);
-      locked = AwaitLeadership(path, &waited);
-    }
+    const bool locked = AwaitLeadership(path, &waited);
     {
       MutexLock guard(mutex_);
       blocked_ = false;
@@ -166,7 +161,8 @@ void Service::Run() {
       // It was asked for the leadership, gave it away, and was stopped then: the one that asked may have been, too.
       if (!wanted_ && yielded && Unsent()) continue;
       term_++;
-      if (!wanted_) {
+      // Another service, of the folder that takes this one's place, goes on.
+      if (!wanted_ || database_->Stale()) {
         running_ = false;
         return;
       }
@@ -182,13 +178,10 @@ void Service::Run() {
   }
 }
 
-// Unlocked first: a child forked meanwhile may have inherited the descriptor, and the lock with it.
+// Unlocked, not closed: a child forked meanwhile may have inherited the descriptor, and the lock with it.
 void Service::LetGo() {
-  if (lock_fd_.valid()) {
-    Unlock(lock_fd_.get(), LockByte::kLeader);
-    Unlock(lock_fd_.get(), LockByte::kDedicated);
-  }
-  lock_fd_.Close();
+  Unlock(database_->lock_fd(), LockByte::kLeader);
+  Unlock(database_->lock_fd(), LockByte::kDedicated);
 }
 
 bool Service::Wanted() {
@@ -203,7 +196,7 @@ void Service::SetBlocked() {
 }
 
 bool Service::AwaitLeadership(const std::string& path, bool* waited) {
-  const int fd = lock_fd_.get();
+  const int fd = database_->lock_fd();
   ControlBlock* c = database_->control();
   auto wait = [&](LockByte byte) {
     *waited = true;
@@ -285,10 +278,6 @@ Status Service::Lead(bool* yielded) {
   source.reset();
   engine.StampCleanClose(database_->Closed(StampOf(database_->path())));
   return Ok();
-}
-
-void Service::ForgetAfterFork() {
-  lock_fd_.Close();
 }
 
 }  // namespace replica

@@ -49,13 +49,9 @@ class Service : public std::enable_shared_from_this<Service> {
   void BeginStop(int64_t flush_micros) EXCLUDES(mutex_);
   void AwaitStopped(int64_t micros) EXCLUDES(mutex_);
 
-  // In the child after fork(): closes the inherited lock, which would keep the leadership alive after the parent's
-  // death.
-  void ForgetAfterFork() NO_THREAD_SAFETY_ANALYSIS;
-
  private:
   void Run() EXCLUDES(mutex_);
-  // Waits for the leadership on lock_fd_. `waited`: another process had it.
+  // Waits for the leadership on the database's lock. `waited`: another process had it.
   bool AwaitLeadership(const std::string& path, bool* waited) EXCLUDES(mutex_);
   void SetBlocked() EXCLUDES(mutex_);
   bool Wanted() EXCLUDES(mutex_);
@@ -88,7 +84,6 @@ class Service : public std::enable_shared_from_this<Service> {
   uint64_t opened_life_ GUARDED_BY(mutex_) = 0;
   ClosedAt opened_closed_ GUARDED_BY(mutex_);
   WalSalts opened_wal_ GUARDED_BY(mutex_) = {};
-  UniqueFd lock_fd_;       // the thread's
   uint32_t handover_ = 0;  // the thread's: ControlBlock::handover when the leadership came
 };
 

@@ -65,7 +65,7 @@ bool Engine::Run() {
       break;
     }
     // The next leader, perhaps of this very process, attaches what is there now.
-    if (attached_ && !fenced_ && Replaced()) break;
+    if (Replaced()) break;
     if (attached_) {
       Status status = Stream();
       if (!status.ok()) {

@@ -155,6 +155,8 @@ class Engine {
   bool Replaced();
   bool SnapshotReady() const;
   Result<bool> SameSnapshotStored();
+  bool TooLarge(Status* status);
+  static constexpr int64_t kSnapshotPause = int64_t{3600} * 1000000;  // µs
   void Look();
   void LookDone(const Status& status);
   void PlanLook(int64_t micros);
@@ -220,6 +222,8 @@ class Engine {
   int64_t view_retry_at_ = 0;  // steady µs: what needs a view of the newest state (a snapshot, a verify) rests until then
   int view_attempts_ = 0;
   int attempts_ = 0;
+  int too_large_ = 0;                // times in a row that the store found the segment in front too large
+  int64_t snapshot_not_before_ = 0;  // steady µs: one that was too large is not made again until then
   int snapshot_attempts_ = 0;
   int attach_attempts_ = 0;
   int capture_attempts_ = 0;

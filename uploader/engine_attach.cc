@@ -54,7 +54,9 @@ Status Engine::Attach() {
   control_->file_device.store(source_->file().device);
   control_->file_inode.store(source_->file().inode, std::memory_order_seq_cst);
   if (known.same_url && state_.fenced && !options_.takeover) {
-    Fence("another writer since this database last uploaded");
+    auto claim = ReadClaim();
+    Fence("another writer" + (claim.ok() && claim->any ? " (" + claim->text + ")" : "") +
+          " since this database last uploaded");
     return Ok();
   }
   known.same_folder = known.same_url && state_file_.IsFolder(state_.folder_identity);

@@ -176,6 +176,7 @@ Status Engine::NotAtView() const {
 
 bool Engine::SnapshotDue() const {
   if (snapshot_ || builder_ || state_.snapshot_txid == state_.txid || snapshot_taken_txid_ == state_.txid) return false;
+  if (clock_.SteadyMicros() < snapshot_not_before_) return false;
   if (state_.snapshot_txid == 0) return true;
   if (queue_.size() > 1 || attempts_ > 0) return false;  // catching up comes first
   return state_.log_bytes > std::max(state_.snapshot_bytes, kLeastLogForSnapshot) ||
@@ -209,7 +210,8 @@ Status Engine::SnapshotStep() {
   builder_.reset();
   if (encoded.size > kLargestPut) {
     (void)RemoveFile(encoded.path);
-    return {Code::kUnsupported, place_.database + ": the snapshot is larger than the 5 GiB that one PUT may have"};
+    snapshot_not_before_ = clock_.SteadyMicros() + kSnapshotPause;
+    return {Code::kTooLarge, place_.database + ": the snapshot is larger than the 5 GiB that one PUT may have"};
   }
   events_.Add("snapshot", "TXID " + std::to_string(encoded.segment.trailer.max_txid) + ", " +
                               std::to_string(encoded.size) + " bytes");

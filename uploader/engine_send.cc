@@ -99,10 +99,12 @@ void Engine::LogDone(const Status& result) {
       DropSpool("a spooled segment is gone: " + status.message());
       return;
     }
+    if (status.code() == Code::kTooLarge && TooLarge(&status)) return;
     SetError(status);
     Backoff(status, &attempts_, &retry_at_);
     return;
   }
+  too_large_ = 0;
   const EncodedSegment& e = queue_.front().encoded;
   control_->put_time.Observe(clock_.SteadyMicros() - log_put_at_);
   control_->acknowledge_time.Observe(clock_.WallMicros() - queue_.front().first_commit);
@@ -123,6 +125,23 @@ void Engine::LogDone(const Status& result) {
   Acknowledge();
 }
 
+// The segment in front is larger than the store takes. What it and the ones behind it lead to may be smaller: they are
+// given up, and the difference to the present state takes their number. True when that was done; the error gets the size.
+bool Engine::TooLarge(Status* status) {
+  const EncodedSegment& e = queue_.front().encoded;
+  *status = Status(status->code(), status->message() + " (" + std::to_string(e.size) + " bytes, TXIDs " +
+                                       std::to_string(e.segment.header.min_txid) + " to " +
+                                       std::to_string(e.segment.trailer.max_txid) + ")");
+  constexpr int kBelieve = 2;
+  const bool difference = (e.segment.header.flags & kSegmentResync) != 0;
+  // A difference that is too large as well becomes another one only when something was committed since.
+  if (++too_large_ < kBelieve || (difference && queue_.size() == 1 && source_->Backlog() == 0)) return false;
+  too_large_ = 0;
+  SetError(*status);
+  DropSpool(status->message());
+  return true;
+}
+
 // The same segment: the answer to an earlier try was lost. Otherwise the history's newest object tells, not the one that
 // is in the way: an old image of this folder meets objects that it wrote itself, although another writer has taken over
 // behind them.
@@ -137,7 +156,14 @@ Result<Engine::Rival> Engine::LookAtRival() {
 }
 
 bool Engine::Replaced() {
-  if (replaced_ || !source_->Replaced()) return replaced_;
+  if (replaced_) return true;
+  if (source_->FolderGone()) {
+    // Whoever makes another folder leads there; its state, spool and events are not ours.
+    replaced_ = true;
+    StoreText(&control_->last_error, place_.folder + " was removed while it was in use");
+    return true;
+  }
+  if (!source_->Replaced()) return false;
   replaced_ = true;
   control_->active.store(0);
   events_.Add("replaced", "another file is at " + place_.database + ", or none: nothing more of the old one is captured");
@@ -193,6 +219,13 @@ void Engine::SnapshotDone(const Status& result) {
   }
   if (!status.ok()) {
     control_->put_errors.fetch_add(1);
+    if (status.code() == Code::kTooLarge) {
+      SetError(Status(status.code(), status.message() + " (a snapshot of " + std::to_string(snapshot_->size) + " bytes)"));
+      (void)RemoveFile(snapshot_->path);
+      snapshot_.reset();
+      snapshot_not_before_ = clock_.SteadyMicros() + kSnapshotPause;
+      return;
+    }
     if (!FileExists(snapshot_->path)) snapshot_.reset();  // a new one is made
     SetError(status);
     Backoff(status, &snapshot_attempts_, &snapshot_retry_at_);

@@ -63,10 +63,13 @@ Status FileStore::MakeDurable(const std::string& root, const std::string& folder
       MutexLock lock(durable->mutex);
       if (durable->folders.count(at) != 0) return Ok();
     }
-    REPLICA_TRY(SyncFolder(ParentFolder(at)));
+    // Above the URL's own folder too, as far as we may: what we have made we may read.
+    Status status = SyncFolder(ParentFolder(at));
+    if (status.code() == Code::kPermission && at.size() < root.size()) return Ok();
+    REPLICA_TRY(std::move(status));
     MutexLock lock(durable->mutex);
     durable->folders.insert(at);
-    if (at.size() <= root.size()) return Ok();
+    if (ParentFolder(at) == "/" || ParentFolder(at) == at) return Ok();
   }
 }
 

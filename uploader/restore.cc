@@ -359,20 +359,21 @@ class Restorer {
   uint64_t planned_ = 0;
 };
 
-// Puts the state of the restored database into its replica folder. What an earlier database of this path had not sent
-// yet is moved aside, not deleted.
-Status WriteRestoredState(const std::string& path, const std::string& url, const RestoredDatabase& restored) {
-  const std::string folder = path + "-replica";
+// What an earlier database of this path had not sent yet is moved aside, not deleted.
+Status MoveSpoolAside(const std::string& folder) {
   REPLICA_ASSIGN(auto unsent, ListFiles(folder + "/spool"));
-  if (!unsent.empty()) {
-    const std::string aside = folder + "-" + std::to_string(SystemClock().WallMicros());
-    if (::rename(folder.c_str(), aside.c_str()) != 0) return ErrnoStatus(errno, "move aside", folder);
-  }
-  REPLICA_TRY(MakeFolders(folder + "/spool"));
-  REPLICA_TRY(RemoveFile(folder + "/control"));
-  StateFile file(folder);
+  if (unsent.empty()) return Ok();
+  const std::string aside = folder + "-" + std::to_string(SystemClock().WallMicros());
+  if (::rename((folder + "/spool").c_str(), aside.c_str()) != 0)
+    return ErrnoStatus(errno, "move aside", folder + "/spool");
+  return Ok();
+}
+
+EngineState RestoredState(const StateFile& file, const std::string& url, const RestoredDatabase& restored) {
   EngineState state;
-  state.revision = 1;
+  // Behind whatever was there before, also if a power loss brings that back.
+  const auto before = file.LoadHeader();
+  state.revision = before ? before->revision + 1 : 1;
   state.database = restored.database;
   state.generation = restored.generation;
   state.writer = RandomNumber();
@@ -382,16 +383,17 @@ Status WriteRestoredState(const std::string& path, const std::string& url, const
   state.sequence = state.acknowledged_sequence = restored.sequence;
   state.checksum = restored.checksum;
   state.restored = true;
-  state.stamp = StampOf(path);
   state.url = url;
-  return file.SaveAll(&state, restored.table);
+  return state;
 }
 
-// Holds the leadership lock of a path's replica folder, so that no uploader runs there meanwhile.
+// Holds the locks of a path's replica folder: one restore at a time, and no uploader meanwhile.
 Result<UniqueFd> LockFolder(const std::string& path) {
   const std::string lock_path = LockPath(path + "-replica");
-  if (!FileExists(lock_path)) return UniqueFd();
-  REPLICA_ASSIGN(UniqueFd fd, OpenFile(lock_path, O_RDWR));
+  REPLICA_ASSIGN(UniqueFd fd, OpenOwnFile(lock_path, O_RDWR | O_CREAT));
+  REPLICA_TRY(Lock(fd.get(), LockByte::kRestore, lock_path));
+  if (FileExists(path))
+    return Status(Code::kExists, path + " exists: a restore never overwrites; remove it or choose another path");
   if (!TryLock(fd.get(), LockByte::kLeader))
     return Status(Code::kConflict,
                   path + " is being replicated by a running process: stop it before restoring to this path");
@@ -449,16 +451,36 @@ Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& targ
   }
   if (!FileExists(ParentFolder(path)))
     return Status(Code::kNotFound, "the folder " + ParentFolder(path) + " does not exist: create it first");
+  const std::string folder = path + "-replica";
+  const bool folder_is_new = !FileExists(folder);
+  REPLICA_TRY(MakeOwnFolder(folder, path));
   REPLICA_ASSIGN(UniqueFd lock, LockFolder(path));
   const std::string temporary = path + ".restore-" + std::to_string(::getpid());
-  REPLICA_ASSIGN(RestoredDatabase restored, RestoreFile(store, target, temporary, progress));
+  auto restored = RestoreFile(store, target, temporary, progress);
+  if (!restored.ok()) {
+    // A folder that was made for nothing. (Not when somebody else has put something into it.)
+    if (folder_is_new && ListFiles(folder).ok() && RemoveFile(LockPath(folder)).ok()) (void)::rmdir(folder.c_str());
+    return restored;
+  }
+  // The state first, and the file last: whoever finds the file finds how it came there. Nobody leads meanwhile.
+  StateFile file(folder);
+  EngineState state = RestoredState(file, store->url(), *restored);
+  Status status = MoveSpoolAside(folder);
+  if (status.ok()) status = MakeOwnFolder(folder + "/spool", path);
+  state.file = FileIdOf(temporary);
+  if (status.ok()) status = file.SaveAll(&state, restored->table);
   // link(2) refuses to overwrite what may have appeared meanwhile.
-  Status status;
-  if (::link(temporary.c_str(), path.c_str()) != 0) status = ErrnoStatus(errno, "move restored database to", path);
+  if (status.ok() && ::link(temporary.c_str(), path.c_str()) != 0) {
+    status = ErrnoStatus(errno, "move restored database to", path);
+    (void)RemoveFile(folder + "/state");  // it is not that file's
+    (void)RemoveFile(folder + "/state-redo");
+  }
   ::unlink(temporary.c_str());
   if (status.ok()) status = SyncFolder(ParentFolder(path));
-  if (status.ok()) status = WriteRestoredState(path, store->url(), restored);
   if (!status.ok()) return status;
+  // As it is from now on, links and all. Without it the first start compares every page.
+  state.stamp = StampOf(path);
+  (void)file.Save(&state, restored->table, {});
   return restored;
 }
 

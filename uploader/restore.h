@@ -67,7 +67,8 @@ Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target, 
                                      const RestoreProgress& progress);
 
 // RestoreFile under a temporary name in the folder of `path`, then moves it there; refuses when `path` or a WAL or
-// journal beside it exists. Leaves <path>-replica/state, so that the history goes on where it ended.
+// journal beside it exists. Leaves <path>-replica/state, so that the history goes on where it ended. Of several that
+// restore to one path at the same time, one does it and the others wait, and find that it exists (kExists).
 Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& target, const std::string& path,
                                          const RestoreProgress& progress);
 

@@ -106,6 +106,8 @@ Status S3Error(const HttpResponse& response, const std::string& action, const st
     return with(Code::kPermission,
                 "the key may not do this: allow s3:PutObject, s3:GetObject, s3:ListBucket on the "
                 "bucket and its objects");
+  if (response.status == 413 || code == "EntityTooLarge" || code == "RequestEntityTooLarge")
+    return with(Code::kTooLarge, "the store, or a proxy before it, takes no object as large: raise that limit");
   if (response.status == 404) return with(Code::kNotFound, "it is not there");
   if (response.status == 412) return with(Code::kExists, "it exists already");
   if (response.status == 501)

@@ -35,6 +35,8 @@ class Source {
   // The file that is captured, and whether its path names another one, or none, by now (one stat).
   virtual FileId file() const = 0;
   virtual bool Replaced() const = 0;
+  // The replica folder was removed, or another is in its place: nothing may be written there by this leader.
+  virtual bool FolderGone() const = 0;
 
   // Frames committed after the position and not yet collected, in bytes (an estimate from shared memory, no I/O).
   virtual uint64_t Backlog() = 0;

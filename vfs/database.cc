@@ -145,14 +145,14 @@ Result<std::shared_ptr<Database>> Database::Open(const std::string& path, std::u
   return std::shared_ptr<Database>(new Database(path, std::move(mapping), std::move(fd)));
 }
 
-Database::Database(std::string path, std::unique_ptr<ControlMapping> mapping, UniqueFd gate_fd)
+Database::Database(std::string path, std::unique_ptr<ControlMapping> mapping, UniqueFd lock_fd)
     : path_(std::move(path)),
       shm_path_(path_ + "-shm"),
       folder_(FolderOf(path_)),
       mapping_(std::move(mapping)),
       control_(mapping_->block()),
       control_inode_(InodeOf(folder_ + "/control")),
-      gate_fd_(std::move(gate_fd)) {}
+      lock_fd_(std::move(lock_fd)) {}
 
 void Database::Wake() noexcept {
   // Of the commits that see the threshold passed, one wakes.
@@ -167,11 +167,11 @@ std::string Database::JournalPath(uint64_t index) const {
 }
 
 Status Database::LockGateFile() {
-  return Lock(gate_fd_.get(), LockByte::kGate, LockPath(folder_));
+  return Lock(lock_fd_.get(), LockByte::kGate, LockPath(folder_));
 }
 
 void Database::UnlockGateFile() {
-  Unlock(gate_fd_.get(), LockByte::kGate);
+  Unlock(lock_fd_.get(), LockByte::kGate);
 }
 
 void Database::PassGate(const volatile void* region0) noexcept {
@@ -283,14 +283,14 @@ ClosedAt Database::Closed(const FileStamp& now) const {
 void Database::AddUser() {
   MutexLock lock(gate_);
   if (users_++ != 0) return;
-  if (TryLock(gate_fd_.get(), LockByte::kUsers)) control_->users_epoch.fetch_add(1, std::memory_order_seq_cst);
+  if (TryLock(lock_fd_.get(), LockByte::kUsers)) control_->users_epoch.fetch_add(1, std::memory_order_seq_cst);
   // Waits at most for another process that is at these two lines.
-  (void)LockShared(gate_fd_.get(), LockByte::kUsers, LockPath(folder_));
+  (void)LockShared(lock_fd_.get(), LockByte::kUsers, LockPath(folder_));
 }
 
 void Database::RemoveUser() {
   MutexLock lock(gate_);
-  if (--users_ == 0) Unlock(gate_fd_.get(), LockByte::kUsers);
+  if (--users_ == 0) Unlock(lock_fd_.get(), LockByte::kUsers);
 }
 
 void Database::KeepOldest(uint32_t slot, uint32_t changes) noexcept {
@@ -521,7 +521,7 @@ bool Database::Stale() const {
 }
 
 void Database::ForgetAfterFork() {
-  gate_fd_.Close();
+  lock_fd_.Close();
 }
 
 }  // namespace replica

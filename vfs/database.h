@@ -54,6 +54,8 @@ class Database {
   const std::string& folder() const { return folder_; }
   std::string wal_path() const { return path_ + "-wal"; }
   std::string spool_folder() const { return folder_ + "/spool"; }
+  // Of <folder>/lock: the description that this process's byte locks belong to.
+  int lock_fd() const { return lock_fd_.get(); }
   ControlBlock* control() const { return mapping_->block(); }
 
   // The tap. Called with SQLite's WAL write lock held, just before it is released; `region0` is the wal-index. No lock,
@@ -171,7 +173,7 @@ class Database {
   void ForgetAfterFork() NO_THREAD_SAFETY_ANALYSIS;
 
  private:
-  Database(std::string path, std::unique_ptr<ControlMapping> mapping, UniqueFd gate_fd);
+  Database(std::string path, std::unique_ptr<ControlMapping> mapping, UniqueFd lock_fd);
   static Result<std::shared_ptr<Database>> Open(const std::string& path, std::unique_ptr<ControlMapping> mapping);
 
   void Wake() noexcept;
@@ -203,7 +205,8 @@ class Database {
   // The gate lock: this mutex among the process's threads, an open-file-description lock on byte 1 of `lock` among
   // processes (the kernel drops it when its holder dies). Held for memory and local file writes only.
   Mutex gate_;
-  UniqueFd gate_fd_ GUARDED_BY(gate_);
+  // Of `lock`: all byte locks of this process for this database are this one description's.
+  UniqueFd lock_fd_;
   int users_ GUARDED_BY(gate_) = 0;  // while not 0: a shared lock on byte 3 of `lock`
 };
 

@@ -34,6 +34,7 @@ Result<std::unique_ptr<OwnConnection>> OwnConnection::Open(std::shared_ptr<Datab
   std::unique_ptr<OwnConnection> c(new OwnConnection(std::move(database)));
   const std::string& path = c->database_->path();
   OwnConnectionScope own;
+  REPLICA_TRY(CheckDescriptors().In(path));
   const std::string vfs = c->database_->vfs();
   int rc = sqlite3_open_v2(path.c_str(), &c->db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_PRIVATECACHE,
                            vfs.empty() ? nullptr : vfs.c_str());
@@ -63,7 +64,9 @@ Result<std::unique_ptr<OwnConnection>> OwnConnection::Open(std::shared_ptr<Datab
   if (rc != SQLITE_OK || region == nullptr) return SqliteStatus(c->db_, rc, "map the wal-index of", path);
   c->region0_ = region;
   BindOwnFile(c->file_, c->database_);
-  REPLICA_ASSIGN(c->wal_, OpenFile(c->database_->wal_path(), O_RDONLY));
+  rc = sqlite3_file_control(c->db_, "main", SQLITE_FCNTL_JOURNAL_POINTER, &c->wal_);
+  if (rc != SQLITE_OK || c->wal_ == nullptr || c->wal_->pMethods == nullptr)
+    return SqliteStatus(c->db_, rc, "open the WAL of", path);
   uint8_t head[100] = {};
   if (c->file_->pMethods->xRead(c->file_, head, sizeof head, 0) == SQLITE_OK) {
     c->page_size_ = uint32_t{head[16]} << 8 | uint32_t{head[17]};
@@ -98,7 +101,11 @@ bool OwnConnection::Index(WalIndexHeader* header) const {
 }
 
 Result<size_t> OwnConnection::ReadWal(void* out, size_t size, uint64_t offset) const {
-  return ReadAt(wal_.get(), out, size, offset, database_->wal_path());
+  const int rc = wal_->pMethods->xRead(wal_, out, static_cast<int>(size), static_cast<sqlite3_int64>(offset));
+  // How much less it was, nobody needs to know.
+  if (rc == SQLITE_IOERR_SHORT_READ) return size_t{0};
+  if (rc != SQLITE_OK) return SqliteStatus(nullptr, rc, "read", database_->wal_path());
+  return size;
 }
 
 Status OwnConnection::ReadFrameHeader(uint32_t frame, FrameHeader* header) const {

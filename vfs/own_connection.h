@@ -50,7 +50,7 @@ class OwnConnection {
   // kNotFound when the WAL is shorter.
   Status ReadFrameHeader(uint32_t frame, FrameHeader* header) const;
   bool ReadFramePage(uint32_t frame, uint8_t* out) const;
-  // `size` bytes of the WAL at `offset`; fewer at its end.
+  // `size` bytes of the WAL at `offset`; 0 when it does not hold as many. `size` is below 2 GiB.
   Result<size_t> ReadWal(void* out, size_t size, uint64_t offset) const;
   // A page of the database file; zeros beyond its end.
   Status ReadFilePage(uint32_t page, uint8_t* out) const;
@@ -78,7 +78,7 @@ class OwnConnection {
   sqlite3_stmt* rollback_ = nullptr;  // ready, so that ending a transaction takes no memory that may be missing
   sqlite3_file* file_ = nullptr;      // of db_
   const volatile void* region0_ = nullptr;
-  UniqueFd wal_;  // the -wal, which exists as long as db_ is open; it carries no locks
+  sqlite3_file* wal_ = nullptr;       // db_'s own of the -wal
   uint32_t page_size_ = 0;
   FileId file_id_;
 };

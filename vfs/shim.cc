@@ -585,6 +585,12 @@ int OpenFiles(const std::string& path) {
   }));
 }
 
+bool IsFileOpen(const std::string& path) {
+  Registry& r = Files();
+  std::lock_guard<std::mutex> lock(r.mutex);
+  return std::any_of(r.files.begin(), r.files.end(), [&](AdoptedFile* a) { return !a->own && a->path == path; });
+}
+
 OwnConnectionScope::OwnConnectionScope() {
   if (own_connections++ == 0) InsideSqlite()->lock_shared();
 }

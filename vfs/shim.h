@@ -68,6 +68,8 @@ void UnbindFiles(const std::string& path);
 // Number of files that the application has open through the shim in this process, are bound to a database, and are what
 // the path names now.
 int OpenFiles(const std::string& path);
+// True when the application has a file of that path open through the shim, bound or not.
+bool IsFileOpen(const std::string& path);
 
 // While one is alive, files that this thread opens are libreplica's own: not adopted as the application's, but their
 // read locks are followed.

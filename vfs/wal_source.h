@@ -36,6 +36,7 @@ class WalSource : public Source {
   Result<bool> InLiveWal() override;
   FileId file() const override { return connection_->file_id(); }
   bool Replaced() const override { return FileIdOf(database_->path()) != connection_->file_id(); }
+  bool FolderGone() const override { return database_->Stale(); }
   uint64_t Backlog() override;
   Result<Batch> Collect(uint64_t memory_budget, const WalPosition* until) override;
   Status Relieve() override;

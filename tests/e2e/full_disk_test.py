@@ -70,7 +70,7 @@ class FullDisk(harness.TestCase):
         db = connect(self.path("app.db"))
         shutil.rmtree(self.path("app.db-replica"), True)
         os.makedirs(self.path("app.db-replica"))
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", self.path("app.db-replica")], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=0700", "tmpfs", self.path("app.db-replica")], check=True)
         self.addCleanup(subprocess.run, ["umount", "-l", self.path("app.db-replica")])
         one(db, "SELECT replica_attach(?, '{\"guard\": true, \"sync_interval_ms\": 0}')", self.url())
         db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, x)")
