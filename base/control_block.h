@@ -130,6 +130,10 @@ struct ControlBlock {
   std::atomic<uint32_t>
       handover;  // raised by a dedicated uploader that wants the leadership, before it wakes the leader
 
+  // Commits that no tap has seen: of processes without libreplica, noticed by the leader in the wal-index.
+  std::atomic<uint32_t> observed_changes;  // SQLite's iChange at the newest
+  std::atomic<int64_t> observed_time;      // wall clock, microseconds: when the oldest not captured was seen; 0: none is
+
   // The database file that the leader captures (FileId): a connection on another file, one that was replaced or removed,
   // neither taps nor passes gates. Written by the leader when it attaches, inode last; inode 0: not known yet.
   std::atomic<uint64_t> file_device;

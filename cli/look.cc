@@ -59,8 +59,8 @@ void PrintStatus(const Output& output, const Looked& looked) {
     std::string leader = "-";
     if (s.contains("txid")) {
       txid = std::to_string(s["txid"]["acknowledged"].get<uint64_t>()) + "/" +
-             std::to_string(s["txid"]["committed"].get<uint64_t>());
-      lag = HumanSeconds(s["lag"]["seconds"].get<double>());
+             (s["txid"]["committed"].is_number() ? std::to_string(s["txid"]["committed"].get<uint64_t>()) : "?");
+      lag = s["lag"]["seconds"].is_number() ? HumanSeconds(s["lag"]["seconds"].get<double>()) : "–";
       if (s["leader_pid"].is_number()) leader = std::to_string(s["leader_pid"].get<int>());
       if (s["uploader"].is_string()) leader += " (" + s["uploader"].get<std::string>() + ")";
     }

@@ -147,11 +147,14 @@ class Replicator {
     ActAsOneself();
     bool all = true;
     for (const std::string& path : paths) {
-      const auto commits = StatusReport(path).value("lag", ordered_json::object()).value("txids", uint64_t{0});
+      const ordered_json status = StatusReport(path);
       // The next in line, who has the leadership by now, sends the rest.
-      if (commits == 0 || IsLed(path)) continue;
+      if (!status.contains("lag") || status["lag"]["txids"] == 0 || IsLed(path)) continue;
       all = false;
-      Log(path + ": " + std::to_string(commits) + " commits are not stored yet; they are sent at the next start");
+      Log(status["lag"]["txids"].is_number()
+              ? path + ": " + std::to_string(status["lag"]["txids"].get<uint64_t>()) +
+                    " commits are not stored yet; they are sent at the next start"
+              : path + ": nothing was stored, as its replica was never reached; it is compared at the next start");
     }
     return all;
   }

@@ -280,11 +280,16 @@ std::string Problem(const std::string& path, const nlohmann::ordered_json& statu
   if (status.contains("last_error") && status["last_error"].is_string()) return status["last_error"].get<std::string>();
   if (state == "error" || state == "fenced") return "replication stopped: see the events";
   const auto lag = status.value("lag", nlohmann::ordered_json::object());
-  const double seconds = lag.value("seconds", 0.0);
+  // Null as long as nobody knows.
+  auto number = [&lag](const char* name) {
+    auto found = lag.find(name);
+    return found != lag.end() && found->is_number() ? found->get<double>() : 0.0;
+  };
+  const double seconds = number("seconds");
   if (max_lag > 0 && seconds > max_lag)
     return "the oldest commit that is not in the replica is " + HumanSeconds(seconds) + " old";
-  if (state == "off" && lag.value("txids", uint64_t{0}) > 0)
-    return "no process uploads it, and " + std::to_string(lag.value("txids", uint64_t{0})) + " commits wait";
+  if (state == "off" && number("txids") > 0)
+    return "no process uploads it, and " + std::to_string(static_cast<uint64_t>(number("txids"))) + " commits wait";
   if (state == "off" && WrittenSinceCapture(path))
     return "no process uploads it, and it has been written to since the last one did";
   return "";

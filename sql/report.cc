@@ -188,9 +188,15 @@ namespace {
 // Commits that a tap has seen and capture has not. The counts are SQLite's, which begin anew with each life of the
 // wal-index: when they cannot be compared, at least one.
 uint64_t Uncaptured(const ControlBlock* c) {
-  if (c->committed.load() == c->captured_commit.load()) return 0;
-  const auto waiting = static_cast<int32_t>(c->committed_changes.load() - c->captured_changes.load());
-  return waiting >= 0 && waiting < 100000000 ? static_cast<uint64_t>(waiting) : 1;
+  auto counted = [c](const std::atomic<uint32_t>& changes) {
+    const auto waiting = static_cast<int32_t>(changes.load() - c->captured_changes.load());
+    return waiting >= 0 && waiting < 100000000 ? int64_t{waiting} : int64_t{-1};
+  };
+  // Of processes without libreplica, as the leader has seen them.
+  const int64_t seen = c->observed_time.load() == 0 ? 0 : std::max<int64_t>(counted(c->observed_changes), 0);
+  if (c->committed.load() == c->captured_commit.load()) return static_cast<uint64_t>(seen);
+  const int64_t tapped = counted(c->committed_changes);
+  return static_cast<uint64_t>(tapped < 0 ? 1 : std::max(tapped, seen));
 }
 
 }  // namespace
@@ -236,7 +242,9 @@ ordered_json StatusReport(const std::string& path) {
   // of commit times.
   int64_t since = c->unacknowledged_since.load();
   const uint32_t oldest = c->oldest_changes.load(std::memory_order_acquire) - c->captured_changes.load();
-  if (since == 0 && oldest != 0 && oldest <= committed - captured && c->oldest_time.load() != 0) {
+  if (since == 0 && committed > captured && c->committed.load() == c->captured_commit.load()) {
+    since = c->observed_time.load();
+  } else if (since == 0 && oldest != 0 && oldest <= committed - captured && c->oldest_time.load() != 0) {
     since = c->oldest_time.load();
   } else if (since == 0 && committed > captured) {
     const uint32_t next = c->time_next.load(std::memory_order_acquire);
@@ -249,10 +257,13 @@ ordered_json StatusReport(const std::string& path) {
   const Id generation = LoadId(c->generation);
   out["generation"] = generation == Id{} ? ordered_json() : ordered_json(HexEncode(generation));
   out["state"] = StateName(state);
-  out["txid"] = {{"committed", committed}, {"captured", captured}, {"acknowledged", acknowledged}};
-  out["lag"] = {{"txids", committed > acknowledged ? committed - acknowledged : 0},
+  // Until a leader has found its place in the history nobody can say how many commits wait, or since when.
+  const bool known = captured != 0;
+  auto known_or_null = [known](auto value) { return known ? ordered_json(value) : ordered_json(); };
+  out["txid"] = {{"committed", known_or_null(committed)}, {"captured", captured}, {"acknowledged", acknowledged}};
+  out["lag"] = {{"txids", known_or_null(committed > acknowledged ? committed - acknowledged : uint64_t{0})},
                 {"bytes", spool},
-                {"seconds", since == 0 || now < since ? 0.0 : static_cast<double>(now - since) / 1e6}};
+                {"seconds", known_or_null(since == 0 || now < since ? 0.0 : static_cast<double>(now - since) / 1e6)}};
   out["leader_pid"] = led && c->leader_pid.load() != 0 ? ordered_json(c->leader_pid.load()) : ordered_json();
   out["uploader"] = !led ? ordered_json() : c->leader_dedicated.load() != 0 ? "process" : "thread";
   out["last_acknowledged"] = time_or_null(c->acknowledged_time.load());

@@ -140,6 +140,7 @@ Status Engine::Stream() {
     return Ok();
   }
   CheckBound();
+  source_->Observe();
   if (needs_resync_) {
     // The difference is taken against what the replica is known to hold.
     if (queue_.empty() && !log_in_flight_) REPLICA_TRY(Resync());

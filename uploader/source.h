@@ -38,6 +38,9 @@ class Source {
   // The replica folder was removed, or another is in its place: nothing may be written there by this leader.
   virtual bool FolderGone() const = 0;
 
+  // Looks at what is committed by now, so that commits which no tap has seen get the time of this look (a look at least
+  // once a second makes it right to a second), and publishes how many there are.
+  virtual void Observe() = 0;
   // Frames committed after the position and not yet collected, in bytes (an estimate from shared memory, no I/O).
   virtual uint64_t Backlog() = 0;
   // All commits after the position, as far as `until` (of a read view) when that is not null; moves the position behind

@@ -132,6 +132,28 @@ Result<bool> WalSource::Reachable() {
   return false;
 }
 
+void WalSource::Observe() {
+  WalIndexHeader header;
+  if (!connection_->Index(&header)) return;
+  ControlBlock* c = database_->control();
+  const uint64_t end = PackPosition(header.wal_salts(), header.max_frame);
+  const bool captured = end == position_.Packed();
+  // What a tap has seen has its own time.
+  const bool tapped = c->committed.load(std::memory_order_seq_cst) == end;
+  if (captured) observed_.clear();
+  if (captured || header.max_frame == 0) {
+    c->observed_time.store(0);
+    return;
+  }
+  if (!observed_.empty() && observed_.back().position == end) return;
+  if (observed_.size() >= kMaxObserved) observed_.pop_front();
+  const int64_t now = SystemClock().WallMicros();
+  observed_.push_back({end, now});
+  if (tapped) return;
+  c->observed_changes.store(header.changes);
+  if (c->observed_time.load() == 0) c->observed_time.store(now);
+}
+
 uint64_t WalSource::Backlog() {
   WalIndexHeader header;
   if (!connection_->Index(&header)) return 0;
@@ -189,7 +211,7 @@ Status WalSource::AddFrame(const FrameHeader& header, Batch::Frame frame, Readin
     commit.count = r->open.size();
     commit.pages = header.pages_after;
     auto time = r->times.find(PackPosition(r->at.salts, r->at.frame));
-    commit.time = time != r->times.end() ? time->second : r->last_time;
+    commit.time = time != r->times.end() ? time->second : r->ObservedTime(r->at);
     r->last_time = std::max(r->last_time, commit.time);
     commit.time = r->last_time;
     b.commits.push_back(commit);
@@ -309,8 +331,10 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
     const uint64_t position = t.position.load(std::memory_order_acquire);
     r.times[position] = t.time.load(std::memory_order_relaxed);
   }
-  // A commit of a process without libreplica, or one that fell out of the ring, has the time of the one before it, or
-  // else of now.
+  // A commit of a process without libreplica, or one that fell out of the ring, has the time when it was first seen to be
+  // there, or that of the one before it, or else of now.
+  Observe();
+  r.observed.assign(observed_.begin(), observed_.end());
   const int64_t now = SystemClock().WallMicros();
   r.last_time = 0;
 

@@ -5,6 +5,7 @@
 #ifndef LIBREPLICA_VFS_WAL_SOURCE_H_
 #define LIBREPLICA_VFS_WAL_SOURCE_H_
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +38,7 @@ class WalSource : public Source {
   FileId file() const override { return connection_->file_id(); }
   bool Replaced() const override { return FileIdOf(database_->path()) != connection_->file_id(); }
   bool FolderGone() const override { return database_->Stale(); }
+  void Observe() override;
   uint64_t Backlog() override;
   Result<Batch> Collect(uint64_t memory_budget, const WalPosition* until) override;
   Status Relieve() override;
@@ -90,6 +92,13 @@ class WalSource : public Source {
   std::unique_ptr<RestartGuard> guard_;  // null without the option
   uint64_t relieved_ = 0;                // packed: the end of the WAL at the last Relieve with a guard
   const uint32_t page_size_;
+  // Ends of the WAL as Observe has seen them, oldest first: those that are not captured.
+  struct Observed {
+    uint64_t position;  // packed
+    int64_t time;       // wall clock, microseconds
+  };
+  std::deque<Observed> observed_;
+  static constexpr size_t kMaxObserved = 100000;
   bool renewed_ = false;      // the last Collect began with a read transaction of the guard's
   bool reached_end_ = false;  // the last Collect read all that was committed when it began
 

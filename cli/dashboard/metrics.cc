@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <iomanip>
+#include <cmath>
 #include <sstream>
 
 #include "base/clock.h"
@@ -102,11 +103,16 @@ std::string PrometheusText(Monitor* monitor) {
     if (status.contains("txid"))
       for (const char* position : {"committed", "captured", "acknowledged"})
         m.Line("libreplica_txid", status, std::string(",position=\"") + position + "\"",
-               status["txid"][position].get<double>());
-  m.Each("libreplica_lag_seconds", "gauge", "Age of the oldest commit that is not acknowledged.", "lag",
-         [](const ordered_json& s) { return s["lag"]["seconds"].get<double>(); });
-  m.Each("libreplica_lag_txids", "gauge", "Commits that are not acknowledged.", "lag",
-         [](const ordered_json& s) { return s["lag"]["txids"].get<double>(); });
+               status["txid"][position].is_number() ? status["txid"][position].get<double>() : std::nan(""));
+  // Absent as long as nobody knows them: no leader has found its place in the history since the machine's start.
+  m.Head("libreplica_lag_seconds", "gauge", "Age of the oldest commit that is not acknowledged.");
+  for (const auto& status : m.databases())
+    if (status.contains("lag") && status["lag"]["seconds"].is_number())
+      m.Line("libreplica_lag_seconds", status, "", status["lag"]["seconds"].get<double>());
+  m.Head("libreplica_lag_txids", "gauge", "Commits that are not acknowledged.");
+  for (const auto& status : m.databases())
+    if (status.contains("lag") && status["lag"]["txids"].is_number())
+      m.Line("libreplica_lag_txids", status, "", status["lag"]["txids"].get<double>());
   m.Each("libreplica_last_acknowledged_timestamp_seconds", "gauge", "When the store last acknowledged something.",
          "last_acknowledged", [](const ordered_json& s) {
            int64_t micros = 0;

@@ -170,6 +170,10 @@ void Monitor::Take(Watched* w, ordered_json status) {
     w->known = false;
     return;
   }
+  if (!w->status["lag"]["seconds"].is_number()) {
+    w->known = false;
+    return;
+  }
   const auto committed = w->status["txid"]["committed"].get<uint64_t>();
   const auto stored = w->status["bytes_stored"].get<uint64_t>();
   const auto puts = w->status["puts"].get<uint64_t>();

@@ -196,7 +196,8 @@ export function isReplicated(db) {
 }
 
 export function lagText(db) {
-  return isReplicated(db) ? `${duration(db.lag.seconds)} · ${plural(db.lag.txids, 'TXID')}` : DASH;
+  // Null as long as nobody knows.
+  return Number.isFinite(db?.lag?.seconds) ? `${duration(db.lag.seconds)} · ${plural(db.lag.txids, 'TXID')}` : DASH;
 }
 
 export function problemText(db) {

@@ -388,7 +388,7 @@ function fillFigures(root, db) {
   setText(byTest(root, 'lag'), `${lagText(db)} · ${bytes(db.lag.bytes)}`);
   setTime(field(root, 'acknowledged'), db.last_acknowledged, ago(db.last_acknowledged, serverNow()) + seen);
   fill(root, {
-    committed: db.txid.committed,
+    committed: db.txid.committed ?? '?',
     captured: db.txid.captured,
     txid: db.txid.acknowledged,
     leader: leaderText(db.leader),
