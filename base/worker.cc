@@ -1,9 +1,12 @@
 #include "base/worker.h"
 
+#include <dirent.h>
 #include <pthread.h>
 
 #include <atomic>
 #include <csignal>
+#include <cstdio>
+#include <cstring>
 #include <exception>
 #include <utility>
 
@@ -15,8 +18,26 @@ std::atomic<int> own_threads{0};
 
 }  // namespace
 
-int OwnThreads() {
-  return own_threads.load();
+bool OnlyOwnThreadsRemain() {
+  // A thread that has ended and is waited for is a zombie, as main is after pthread_exit (proc(5), "stat").
+  DIR* tasks = ::opendir("/proc/self/task");
+  if (tasks == nullptr) return false;
+  int alive = 0;
+  while (const dirent* task = ::readdir(tasks)) {
+    if (task->d_name[0] == '.') continue;
+    char path[64];
+    char text[512] = "";
+    (void)std::snprintf(path, sizeof path, "/proc/self/task/%.20s/stat", task->d_name);
+    if (FILE* stat = std::fopen(path, "re"); stat != nullptr) {
+      const size_t n = std::fread(text, 1, sizeof text - 1, stat);
+      text[n] = 0;
+      std::fclose(stat);
+      const char* name_end = std::strrchr(text, ')');
+      if (name_end != nullptr && name_end[1] == ' ' && name_end[2] != 'Z' && name_end[2] != 'X') alive++;
+    }
+  }
+  ::closedir(tasks);
+  return alive > 0 && alive <= own_threads.load();
 }
 
 Result<std::thread> StartThread(const std::string& name, std::function<void()> body) {

@@ -187,6 +187,7 @@ int RunHistory(const Common& common, const HistoryArguments& arguments) {
                  {"bytes", history->bytes},
                  {"sampled", history->sampled},
                  {"holes", HolesReport(*history)},
+                 {"clock_steps", ClockStepsReport(*history)},
                  {"segments", segments}});
   } else {
     output.Table({"GENERATION", "KIND", "TXID", "RESTORABLE", "FIRST COMMIT", "LAST COMMIT", "SIZE"}, rows);
@@ -197,6 +198,13 @@ int RunHistory(const Common& common, const HistoryArguments& arguments) {
                                      std::to_string(hole.last) + " of generation " + HexEncode(hole.generation) +
                                      " are missing: no state in them or behind them is restorable, as far as the next "
                                      "snapshot; `replica snapshot` makes the present one so",
+                                 Ink::kWarn));
+    for (const ClockStep& step : history->clock_steps)
+      output.Line(output.Painted("warning: behind TXID " + std::to_string(step.txid) + " of generation " +
+                                     HexEncode(step.generation) + " the clock was set back, from " +
+                                     FormatTime(step.from) + " to " + FormatTime(step.to) +
+                                     ": a restore to a time between the two ends before the step; restore by TXID to "
+                                     "get beyond it",
                                  Ink::kWarn));
   }
   return kExitOk;

@@ -3,9 +3,11 @@
 #include <openssl/crypto.h>
 #include <pthread.h>
 #include <sys/fsuid.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
@@ -49,6 +51,7 @@ Hub& Hub::Get() {
 }
 
 Status Hub::Load() {
+  WatchMainThread();
   {
     MutexLock lock(mutex_);
     if (loaded_) return Ok();
@@ -200,10 +203,11 @@ Status Hub::Detach(const std::string& path) {
     timeout = config_.shutdown_timeout;
   }
   service->Stop(timeout);
-  ControlBlock* c = service->database()->control();
-  if (c->leader_pid.load() == 0) c->active.store(0);
   service->database()->SetCommitWait(0);
   UnbindFiles(path);
+  // Nobody is left whose frames a gate would have to keep. While others have the database open it is theirs to say: the
+  // next leader, of another process, counts on the gates.
+  service->database()->ForgetIfUnused();
   return Ok();
 }
 
@@ -462,6 +466,38 @@ void Hub::StopAll() {
   for (const auto& [path, service] : services) service->BeginStop(left);
   for (const auto& [path, service] : services)
     service->AwaitStopped(std::max<int64_t>(end - SystemClock().SteadyMicros(), 1));
+}
+
+namespace {
+
+// A main that ends by pthread_exit leaves the process to its other threads, and the process ends with the last of them:
+// ours must not keep it alive. They block all signals, so that nothing else could end it either.
+void EndWithTheOthers() {
+  while (!OnlyOwnThreadsRemain()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  Hub::Get().StopAll();
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_UNBLOCK, &all, nullptr);  // one that came meanwhile does what it does by default
+  std::exit(0);                                 // as the last thread of a process does
+}
+
+void MainThreadEnds(void* /*value*/) {
+  auto thread = StartThread("replica-end", EndWithTheOthers);
+  if (thread.ok()) thread->detach();
+}
+
+}  // namespace
+
+void Hub::WatchMainThread() {
+  if (::getpid() != ::gettid()) return;
+  // A thread's own data is destroyed when main calls pthread_exit, and not when it returns or calls exit. (The destructors
+  // of thread_local objects do not run then: glibc calls these for other threads only.)
+  static const pthread_key_t key = [] {
+    pthread_key_t made = 0;
+    (void)pthread_key_create(&made, MainThreadEnds);
+    return made;
+  }();
+  (void)pthread_setspecific(key, &Hub::instance_);
 }
 
 void Hub::AtExit() {

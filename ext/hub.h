@@ -93,6 +93,8 @@ class Hub {
   Result<std::shared_ptr<Store>> OpenStoreLocked(const std::string& url, const AttachOptions& options) REQUIRES(mutex_);
   void SetHooks();
   static void AtExit();
+  // Called in any thread that uses the library: sees main end.
+  static void WatchMainThread();
   static void BeforeFork() NO_THREAD_SAFETY_ANALYSIS;
   static void AfterForkInParent() NO_THREAD_SAFETY_ANALYSIS;
   static void AfterForkInChild();

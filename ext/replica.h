@@ -35,7 +35,7 @@ struct sqlite3_api_routines;
 */
 REPLICA_API int sqlite3_replica_init(sqlite3* db, char** error_message, const struct sqlite3_api_routines* api);
 
-/* "0.1.0" */
+/* "0.2.0" */
 REPLICA_API const char* replica_version_string(void);
 
 #ifdef __cplusplus

@@ -316,6 +316,16 @@ ordered_json HistoryReport(const Store& store, const HistoryEntry& e) {
           {"object", ObjectUrl(store, e.key)}};
 }
 
+ordered_json ClockStepsReport(const History& history) {
+  ordered_json steps = ordered_json::array();
+  for (const ClockStep& step : history.clock_steps)
+    steps.push_back({{"generation", HexEncode(step.generation)},
+                     {"txid", step.txid},
+                     {"from", FormatTime(step.from)},
+                     {"to", FormatTime(step.to)}});
+  return steps;
+}
+
 ordered_json HolesReport(const History& history) {
   ordered_json holes = ordered_json::array();
   for (const HistoryHole& hole : history.holes)

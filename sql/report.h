@@ -35,6 +35,8 @@ nlohmann::ordered_json RestoreReport(const std::string& path, const std::string&
 
 // One row of replica_history.
 nlohmann::ordered_json HistoryReport(const Store& store, const HistoryEntry& entry);
+// The places where the clock was set back, as `history` prints them.
+nlohmann::ordered_json ClockStepsReport(const History& history);
 // The log segments that are missing: generation, first and last sequence of each run.
 nlohmann::ordered_json HolesReport(const History& history);
 

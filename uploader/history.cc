@@ -63,6 +63,13 @@ Result<History> HistoryReader::Read(size_t most_log) {
     history.sampled = history.sampled || take < log.size();
   }
   REPLICA_TRY(Fetch(&entries));
+  const HistoryEntry* before = nullptr;  // the log segment before
+  for (const HistoryEntry& entry : entries) {
+    if (entry.snapshot) continue;
+    if (before != nullptr && before->generation == entry.generation && entry.first_time < before->last_time)
+      history.clock_steps.push_back({entry.generation, before->max_txid, before->last_time, entry.first_time});
+    before = &entry;
+  }
   const HistoryEntry* snapshot = nullptr;  // the first of its generation
   for (const HistoryEntry& entry : entries) {
     if (snapshot != nullptr && snapshot->generation != entry.generation) snapshot = nullptr;

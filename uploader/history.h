@@ -34,9 +34,19 @@ struct HistoryHole {
   uint64_t last = 0;
 };
 
+// A place where the clock was set back between two commits. A restore to a time between `to` and `from` ends before the
+// first commit that is later than the time, hence at or before `txid`: what follows needs a TXID.
+struct ClockStep {
+  Id generation{};
+  uint64_t txid = 0;  // the last commit before the step
+  int64_t from = 0;   // its time
+  int64_t to = 0;     // of the commit after it
+};
+
 struct History {
   std::vector<HistoryEntry> entries;  // by generation; snapshots first, then the log, each ascending
   std::vector<HistoryHole> holes;     // between log segments, and between the first snapshot and the log
+  std::vector<ClockStep> clock_steps;  // as far as `entries` shows them
   uint64_t generations = 0;
   uint64_t objects = 0;  // all there are
   uint64_t bytes = 0;

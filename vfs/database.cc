@@ -293,6 +293,13 @@ void Database::RemoveUser() {
   if (--users_ == 0) Unlock(lock_fd_.get(), LockByte::kUsers);
 }
 
+void Database::ForgetIfUnused() {
+  MutexLock lock(gate_);
+  if (users_ != 0 || !TryLock(lock_fd_.get(), LockByte::kUsers)) return;
+  control_->active.store(0);
+  Unlock(lock_fd_.get(), LockByte::kUsers);
+}
+
 void Database::KeepOldest(uint32_t slot, uint32_t changes) noexcept {
   ControlBlock* c = control_;
   const uint32_t captured = c->captured_changes.load(std::memory_order_relaxed);

@@ -149,6 +149,8 @@ class Database {
   // begins.
   void AddUser() EXCLUDES(gate_);
   void RemoveUser() EXCLUDES(gate_);
+  // When no connection of any process uses it: gates need keep no frames any more (`active` is cleared).
+  void ForgetIfUnused() EXCLUDES(gate_);
 
   // Microseconds that a COMMIT through this process waits for the store; 0: it does not (sync=interval).
   void SetCommitWait(int64_t micros) { commit_wait_.store(micros, std::memory_order_relaxed); }

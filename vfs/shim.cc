@@ -49,6 +49,7 @@ struct AdoptedFile {
   // Used by the thread that uses the connection (SQLite serialises these).
   const volatile void* region0 = nullptr;  // of the wal-index, once it is mapped
   bool wal_seen = false;
+  bool user = false;               // AddUser was called for `database`, and RemoveUser not yet
   bool exclusive_checked = false;  // CheckExclusive has looked
   bool asked_exclusive = false;    // since its last transaction it has tried to lock the whole file
   bool closing = false;            // the whole file is locked for the last close
@@ -99,6 +100,7 @@ Registry& Files() {
 }
 
 int FileClose(sqlite3_file* f);
+void LeaveIndex(AdoptedFile* a) noexcept;
 int FileShmMap(sqlite3_file* f, int region, int size, int extend, void volatile** out);
 
 // Someone else may have put a table in front of ours and call us with f->pMethods pointing at theirs: then search.
@@ -121,8 +123,14 @@ inline AdoptedFile* Find(sqlite3_file* f) {
 // An SQLite error when the database may not be used without a replica.
 int SeeWal(AdoptedFile* a) noexcept {
   a->wal_seen = true;
-  if (a->own || a->read_only || a->path.empty() || a->bound.load(std::memory_order_acquire) != nullptr)
-    return SQLITE_OK;
+  if (a->own || a->read_only || a->path.empty()) return SQLITE_OK;
+  if (a->bound.load(std::memory_order_acquire) != nullptr)
+    return AtEdge("use a database", SQLITE_OK, [a] {
+      // Bound before, or in WAL mode once more.
+      std::lock_guard<std::mutex> lock(Files().mutex);
+      if (!std::exchange(a->user, true)) a->database->AddUser();
+      return SQLITE_OK;
+    });
   return AtEdge("replicate a database", SQLITE_OK, [a] {
     Registry& r = Files();
     if (!r.hooks.wal_opened) return SQLITE_OK;
@@ -153,12 +161,11 @@ int FileClose(sqlite3_file* f) {
   AdoptedFile* a = Find(f);
   std::shared_ptr<Database> database;
   bool last = false;
-  std::vector<std::shared_ptr<Database>> users;
+  LeaveIndex(a);
   {
     Registry& r = Files();
     std::lock_guard<std::mutex> lock(r.mutex);
     r.files.erase(std::remove(r.files.begin(), r.files.end(), a), r.files.end());
-    users.swap(a->earlier);
     database = std::move(a->database);
     if (database != nullptr && !a->own) {
       last = std::none_of(r.files.begin(), r.files.end(), [&](AdoptedFile* o) {
@@ -176,8 +183,6 @@ int FileClose(sqlite3_file* f) {
   const int rc = f->pMethods->xClose(f);
   delete a;
   AtEdge("close a database", false, [&] {
-    if (database != nullptr) database->RemoveUser();
-    for (const auto& used : users) used->RemoveUser();
     // After the lower close: libreplica's own connection must be the one that closes last.
     if (last && Files().hooks.last_close) Files().hooks.last_close(database);
     return true;
@@ -309,16 +314,36 @@ int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
   return rc;
 }
 
+// This connection does not use the wal-index any more.
+void LeaveIndex(AdoptedFile* a) noexcept {
+  AtEdge("leave a database", false, [a] {
+    std::shared_ptr<Database> database;
+    std::vector<std::shared_ptr<Database>> users;
+    {
+      Registry& r = Files();
+      std::lock_guard<std::mutex> lock(r.mutex);
+      if (a->user) database = a->database;
+      a->user = false;
+      users.swap(a->earlier);
+    }
+    if (database != nullptr) database->RemoveUser();
+    for (const auto& used : users) used->RemoveUser();
+    return true;
+  });
+}
+
 int FileShmUnmap(sqlite3_file* f, int remove) {
   AdoptedFile* a = Find(f);
-  a->region0 = nullptr;
-  a->wal_seen = false;
   // The last close has checkpointed all of the WAL, and deletes it next or, with PERSIST_WAL, leaves it
   // (sqlite3WalClose). Noted before: a process killed in between leaves a WAL that still has its salts.
   if (a->closing) {
     Database* database = a->captured();
     if (database != nullptr) database->NoteClosed(a->closing_at);
   }
+  a->region0 = nullptr;
+  a->wal_seen = false;
+  // Before the wal-index is let go, and not after: while somebody counts as a user, the index is taken to be the same one.
+  LeaveIndex(a);
   return a->lower->xShmUnmap(f, remove);
 }
 
@@ -560,10 +585,11 @@ void BindFiles(const std::shared_ptr<Database>& database) {
     if (a->path != database->path() || a->own || a->read_only) continue;
     if (!a->vfs.empty()) database->SetVfs(a->vfs);
     if (a->database != database) {
-      if (a->database != nullptr) a->earlier.push_back(std::move(a->database));
+      if (a->database != nullptr && a->user) a->earlier.push_back(std::move(a->database));
       a->database = database;
-      database->AddUser();
+      a->user = false;
     }
+    if (!std::exchange(a->user, true)) database->AddUser();
     a->bound.store(database.get(), std::memory_order_release);
   }
 }
@@ -612,6 +638,7 @@ void BindOwnFile(sqlite3_file* own_file, const std::shared_ptr<Database>& databa
   Registry& r = Files();
   std::lock_guard<std::mutex> lock(r.mutex);
   a->database = database;
+  a->user = true;
   database->AddUser();
   a->bound.store(database.get(), std::memory_order_release);
 }

@@ -152,8 +152,8 @@ class PythonPackage(Case):
 
     def test_command(self):
         command = self.path("venv", "bin", "replica")
-        self.assertIn("0.1.0", run(command, "--version"))
-        self.assertIn("0.1.0", run(self.path("venv", "bin", "python"), "-m", "libreplica", "--version"))
+        self.assertIn("0.2.0", run(command, "--version"))
+        self.assertIn("0.2.0", run(self.path("venv", "bin", "python"), "-m", "libreplica", "--version"))
         done = subprocess.run([command, "no-such-verb"], capture_output=True, env=clean_environment(), timeout=60)
         self.assertNotEqual(done.returncode, 0, "the exit code is the command's")
 
@@ -192,7 +192,7 @@ class NpmPackage(Case):
         self.assertIn("restored: 300 rows", out)
         code = ("const db = new (require('better-sqlite3'))(':memory:'); require('libreplica').load(db);"
                 "console.log(db.prepare('SELECT replica_version()').pluck().get())")
-        self.assertEqual(run("node", "-e", code, cwd=self.app).strip(), "0.1.0")
+        self.assertEqual(run("node", "-e", code, cwd=self.app).strip(), "0.2.0")
         self.assertIn("REPLICA_URL", run("node", "-e", code, cwd=self.app, code=1, NODE_ENV="production"))
 
     def test_node_s_own_sqlite(self):
@@ -220,8 +220,8 @@ class NpmPackage(Case):
         run("node", "app.mjs", cwd=self.app)
 
     def test_command(self):
-        self.assertIn("0.1.0", run("npx", "--offline", "--no-install", "replica", "--version", cwd=self.app))
-        self.assertIn("0.1.0", run(os.path.join(self.app, "node_modules", ".bin", "replica"), "--version"))
+        self.assertIn("0.2.0", run("npx", "--offline", "--no-install", "replica", "--version", cwd=self.app))
+        self.assertIn("0.2.0", run(os.path.join(self.app, "node_modules", ".bin", "replica"), "--version"))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Install(harness.TestCase):
     def check_host(self, **environment):
         done = subprocess.run([self.path("host"), self.path("c.db")], capture_output=True, text=True, timeout=60,
                               env=clean_environment(REPLICA_URL=self.url(), **environment))
-        self.assertEqual((done.returncode, done.stdout), (0, "0.1.0\n"), done.stderr)
+        self.assertEqual((done.returncode, done.stdout), (0, "0.2.0\n"), done.stderr)
         harness.restore(self.url("replica/c.db"), self.path("r.db"))
         self.assertEqual(sqlite3.connect(self.path("r.db")).execute("SELECT x FROM t").fetchall(), [(7,)])
         done = subprocess.run([self.path("host"), self.path("d.db")], capture_output=True, text=True, timeout=60,
@@ -67,7 +67,7 @@ class Install(harness.TestCase):
         library = os.path.join(self.pkg_config("--variable=libdir")[0], "libreplica")
         done = subprocess.run(["sqlite3", ":memory:", "-cmd", ".load " + library, "SELECT replica_version()"],
                               capture_output=True, text=True, env=clean_environment(), check=True)
-        self.assertIn("0.1.0", done.stdout)
+        self.assertIn("0.2.0", done.stdout)
 
 
 if __name__ == "__main__":

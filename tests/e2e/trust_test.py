@@ -404,6 +404,17 @@ class Hosts(TrustCase):
                 environment=clean_environment(REPLICA_URL=self.url(), REPLICA_CONFIG="off"))
         self.assertEqual(self.restored_rows(self.url() + "/app.db"), "1,2")
 
+    def test_main_that_ends_by_pthread_exit(self):
+        """Our threads kept the process alive for ever, and blocked SIGTERM."""
+        program = self.build("host.c", "-lsqlite3", "-lpthread")
+        environment = clean_environment(REPLICA_URL=self.url(), REPLICA_CONFIG="off")
+        process = subprocess.Popen([program, "pthread-exit", self.path("app.db"), LIBRARY], env=environment,
+                                   stdout=subprocess.PIPE)
+        self.addCleanup(process.stdout.close)
+        self.assertEqual(process.stdout.readline(), b"ready\n")
+        self.assertEqual(process.wait(timeout=30), 0)
+        self.assertEqual(self.restored_rows(self.url() + "/app.db"), "1")
+
     def test_few_descriptors(self):
         """Eight descriptors a database: the application's own opens failed."""
         code = ("from harness import *\nimport resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"

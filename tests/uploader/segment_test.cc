@@ -161,6 +161,82 @@ TEST(Segment, Invariant_LetsNoOneIn_ForgedLengthsTakeNoMemory) {
   EXPECT_EQ(DecodeTrailer(EncodeTrailer(trailer)).status().code(), Code::kCorrupt);
 }
 
+// A segment of 305 bytes with TXIDs 0 to 2^64 - 1: their number wrapped to 0, and readers took the last of no commits.
+TEST(Segment, Regression_NumbersThatWrapAreRefused) {
+  SegmentHeader header;
+  header.min_txid = UINT64_MAX;
+  EXPECT_FALSE(DecodeHeader(EncodeHeader(header)).ok());
+  header.min_txid = 1;
+  header.sequence = UINT64_MAX;
+  EXPECT_FALSE(DecodeHeader(EncodeHeader(header)).ok());
+  SegmentTrailer trailer;
+  trailer.meta_offset = kSegmentHeaderSize;
+  trailer.max_txid = UINT64_MAX;
+  EXPECT_FALSE(DecodeTrailer(EncodeTrailer(trailer)).ok());
+  Segment segment;  // min TXID 0
+  segment.trailer.max_txid = UINT64_MAX;
+  EXPECT_FALSE(DecodeMeta("", &segment).ok());
+  segment.trailer.max_txid = 0;
+  EXPECT_FALSE(DecodeMeta("", &segment).ok());
+  segment.header.kind = SegmentKind::kEnd;
+  segment.header.min_txid = 1;
+  EXPECT_FALSE(DecodeMeta("", &segment).ok());
+}
+
+// 1.4 MB of object took 2.1 GB of memory: an index that is all zeros compresses to nothing, and each of its bytes was a
+// version of 32 bytes.
+TEST(Segment, Regression_MoreVersionsThanAnyObjectHasAreRefusedUnread) {
+  SegmentTrailer trailer;
+  trailer.max_txid = 1;
+  trailer.meta_offset = kSegmentHeaderSize;
+  trailer.meta_stored = 1 << 20;
+  trailer.meta_raw = 64 << 20;
+  trailer.version_count = 64 << 20;
+  EXPECT_FALSE(DecodeTrailer(EncodeTrailer(trailer)).ok());
+  trailer.version_count = 1000;
+  EXPECT_FALSE(DecodeTrailer(EncodeTrailer(trailer)).ok()) << "an index larger than its versions need";
+  trailer.meta_raw = 20000;
+  EXPECT_TRUE(DecodeTrailer(EncodeTrailer(trailer)).ok());
+}
+
+// An object of 512 GB that is not there (a sparse file, a store that lies): its index was allocated whole.
+TEST(Segment, Regression_AnIndexThatIsNotThereTakesNoMemory) {
+  class Sparse : public ObjectBytes {
+   public:
+    explicit Sparse(std::string head, std::string tail, uint64_t size)
+        : head_(std::move(head)), tail_(std::move(tail)), size_(size) {}
+    const std::string& name() const override { return name_; }
+    uint64_t size() const override { return size_; }
+    Result<std::string> Read(uint64_t offset, uint64_t size) override {
+      most = std::max(most, size);
+      if (offset == 0) return head_.substr(0, size);
+      if (offset == size_ - tail_.size()) return tail_;
+      return std::string(size, '\0');
+    }
+    uint64_t most = 0;
+
+   private:
+    const std::string name_ = "sparse";
+    const std::string head_;
+    const std::string tail_;
+    const uint64_t size_;
+  };
+  SegmentHeader header;
+  header.min_txid = 1;
+  header.flags = kSegmentPageHashes;
+  SegmentTrailer trailer;
+  trailer.max_txid = 1;
+  trailer.commit_count = 1;
+  trailer.meta_offset = kSegmentHeaderSize;
+  trailer.meta_stored = UINT64_C(1) << 39;
+  trailer.version_count = UINT64_C(1) << 36;
+  trailer.meta_raw = UINT64_C(10) << 36;
+  Sparse object(EncodeHeader(header), EncodeTrailer(trailer),
+                kSegmentHeaderSize + trailer.meta_stored + kSegmentTrailerSize);
+  EXPECT_EQ(SegmentReader::Open(&object).status().code(), Code::kCorrupt);
+  EXPECT_LE(object.most, 16U << 20);
+}
+
 TEST(Segment, ForgedIndexesAreRefused) {
   std::mt19937_64 random(11);
   Segment segment;
