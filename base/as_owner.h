@@ -1,5 +1,5 @@
-// Root acting as somebody else, in one thread: so that what it makes beside a database belongs to who uses the database,
-// as SQLite does with its WAL, and so that nothing which that user has put there leads root elsewhere.
+// Root acting as somebody else, in one thread: so that what it makes beside a database belongs to who uses the
+// database, as SQLite does with its WAL, and so that nothing which that user has put there leads root elsewhere.
 #ifndef LIBREPLICA_BASE_AS_OWNER_H_
 #define LIBREPLICA_BASE_AS_OWNER_H_
 

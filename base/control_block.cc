@@ -20,8 +20,8 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kMagic = 0x3830305254434c52;      // "RLCTR008"; changes with the struct
-constexpr uint64_t kAnyVersion = 0x0000005254434c52;  // "RLCTR": what all versions have in common …
+constexpr uint64_t kMagic = 0x3830305254434c52;        // "RLCTR008"; changes with the struct
+constexpr uint64_t kAnyVersion = 0x0000005254434c52;   // "RLCTR": what all versions have in common …
 constexpr uint64_t kVersionless = 0x000000ffffffffff;  // … in these bytes
 
 // The blocks that this process has mapped, for LoseControlPage.
@@ -114,9 +114,10 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
     return std::unique_ptr<ControlMapping>(new ControlMapping(block));
   }
   if (what == Block::kOtherVersion && InUse(guard.get()))
-    return Status(Code::kUnavailable, folder + " is in use by another version of libreplica, which uploads meanwhile; this "
-                                               "process takes over when the last one of that version has closed the "
-                                               "database");
+    return Status(Code::kUnavailable, folder +
+                                          " is in use by another version of libreplica, which uploads meanwhile; this "
+                                          "process takes over when the last one of that version has closed the "
+                                          "database");
   if (existing.ok()) REPLICA_TRY(RemoveFile(path));
   const std::string temporary = path + ".new";
   REPLICA_TRY(RemoveFile(temporary));
@@ -140,7 +141,8 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
 Result<std::unique_ptr<ControlMapping>> ControlMapping::OpenExisting(const std::string& folder) {
   const std::string path = folder + "/control";
   REPLICA_ASSIGN(UniqueFd fd, OpenOwnFile(path, O_RDWR));
-  if (Inspect(fd) != Block::kUsable) return Status(Code::kNotFound, path + " is not of this boot, or of another version");
+  if (Inspect(fd) != Block::kUsable)
+    return Status(Code::kNotFound, path + " is not of this boot, or of another version");
   REPLICA_ASSIGN(ControlBlock * block, Map(fd, path));
   return std::unique_ptr<ControlMapping>(new ControlMapping(block));
 }

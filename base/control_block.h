@@ -132,10 +132,10 @@ struct ControlBlock {
 
   // Commits that no tap has seen: of processes without libreplica, noticed by the leader in the wal-index.
   std::atomic<uint32_t> observed_changes;  // SQLite's iChange at the newest
-  std::atomic<int64_t> observed_time;      // wall clock, microseconds: when the oldest not captured was seen; 0: none is
+  std::atomic<int64_t> observed_time;  // wall clock, microseconds: when the oldest not captured was seen; 0: none is
 
-  // The database file that the leader captures (FileId): a connection on another file, one that was replaced or removed,
-  // neither taps nor passes gates. Written by the leader when it attaches, inode last; inode 0: not known yet.
+  // The database file that the leader captures (FileId): a connection on another file, one that was replaced or
+  // removed, neither taps nor passes gates. Written by the leader when it attaches, inode last; inode 0: not known yet.
   std::atomic<uint64_t> file_device;
   std::atomic<uint64_t> file_inode;
 
@@ -155,7 +155,8 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free);
 void StoreText(ControlBlock::Text* text, const std::string& value);
 std::string LoadText(const ControlBlock::Text& text);
 
-// Maps the control block of a replica folder, which is there, creating the block when it is missing, damaged or of an earlier boot.
+// Maps the control block of a replica folder, which is there, creating the block when it is missing, damaged or of an
+// earlier boot.
 class ControlMapping {
  public:
   static Result<std::unique_ptr<ControlMapping>> Open(const std::string& folder);

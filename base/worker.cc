@@ -58,8 +58,8 @@ Result<std::thread> StartThread(const std::string& name, std::function<void()> b
     pthread_setname_np(thread.native_handle(), name.c_str());
   } catch (const std::exception& e) {
     own_threads.fetch_sub(1);
-    status = Status(Code::kUnavailable, "cannot start the thread " + name + ": " + e.what() +
-                                            "; check the limits on processes and memory");
+    status = Status(Code::kUnavailable,
+                    "cannot start the thread " + name + ": " + e.what() + "; check the limits on processes and memory");
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (!status.ok()) return status;

@@ -18,8 +18,8 @@ namespace replica {
 // characters at most) for debuggers. kUnavailable when the system gives no thread (a limit on processes, no memory):
 // nothing has happened then. What `body` throws ends the process: catch it there.
 Result<std::thread> StartThread(const std::string& name, std::function<void()> body);
-// True when no thread of the process goes on but those that StartThread has started: main has ended by pthread_exit, and
-// so have all others.
+// True when no thread of the process goes on but those that StartThread has started: main has ended by pthread_exit,
+// and so have all others.
 bool OnlyOwnThreadsRemain();
 
 class Worker {

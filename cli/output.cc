@@ -97,7 +97,8 @@ Output::Output(const OutputOptions& options) : options_(options) {
 }
 
 void Output::Json(const nlohmann::ordered_json& document) const {
-  // JSON escapes the controls below 0x20 only; escaped, the others mean the same to a program and nothing to a terminal.
+  // JSON escapes the controls below 0x20 only; escaped, the others mean the same to a program and nothing to a
+  // terminal.
   const std::string text = document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   std::string out;
   for (size_t i = 0; i < text.size(); i++) {
@@ -107,7 +108,9 @@ void Output::Json(const nlohmann::ordered_json& document) const {
       continue;
     }
     const auto byte = [&](size_t n) { return static_cast<unsigned char>(text[i + n]); };
-    const unsigned code = hidden == 1 ? byte(0) : hidden == 2 ? byte(1) : 0x2000U | (byte(1) & 0x3FU) << 6 | (byte(2) & 0x3FU);
+    const unsigned code = hidden == 1   ? byte(0)
+                          : hidden == 2 ? byte(1)
+                                        : 0x2000U | (byte(1) & 0x3FU) << 6 | (byte(2) & 0x3FU);
     char escaped[8];
     (void)std::snprintf(escaped, sizeof escaped, "\\u%04x", code);
     out += escaped;

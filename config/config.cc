@@ -208,8 +208,8 @@ std::string FullPath(std::string path) {
 
 Environment ProcessEnvironment() {
   Environment out;
-  // A program with more rights than its caller (setuid, capabilities) takes nothing from the caller's environment: it names
-  // programs to run and servers to send the database to.
+  // A program with more rights than its caller (setuid, capabilities) takes nothing from the caller's environment: it
+  // names programs to run and servers to send the database to.
   if (::getauxval(AT_SECURE) != 0) return out;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; entry++) {
     const std::string text = *entry;

@@ -86,8 +86,9 @@ class Reader {
     struct stat st {};
     if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path_);
     if (!named_ && !S_ISREG(st.st_mode))
-      return Invalid(path_ + " was found, and is not a regular file: name it in REPLICA_CONFIG if it is to be used, else "
-                             "set REPLICA_CONFIG=off");
+      return Invalid(path_ +
+                     " was found, and is not a regular file: name it in REPLICA_CONFIG if it is to be used, else "
+                     "set REPLICA_CONFIG=off");
     if (S_ISREG(st.st_mode)) {
       if ((st.st_mode & S_IWOTH) != 0) return Invalid(path_ + " can be written by anybody: run chmod o-w on it");
       others_read_ = (st.st_mode & S_IROTH) != 0;

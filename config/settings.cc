@@ -243,7 +243,8 @@ constexpr Setting kSettings[] = {
      kProcess,
      false,
      "",
-     "names of VFSes besides SQLite's own unix VFSes whose databases may be replicated, comma-separated: only ones that "
+     "names of VFSes besides SQLite's own unix VFSes whose databases may be replicated, comma-separated: only ones "
+     "that "
      "pass every page on as it is",
      nullptr},
     {"uploader-command",

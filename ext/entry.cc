@@ -30,8 +30,8 @@ void RegisterForNewConnections() {
   sqlite3_auto_extension(reinterpret_cast<void (*)(void)>(&sqlite3_replica_init));
 }
 
-// SQLITE_CONFIG_SINGLETHREAD at run time: connections have no mutexes, whatever they ask for. Our threads would use SQLite
-// beside the application's.
+// SQLITE_CONFIG_SINGLETHREAD at run time: connections have no mutexes, whatever they ask for. Our threads would use
+// SQLite beside the application's.
 bool IsSingleThreaded() {
   static const bool single = [] {
     const replica::OwnConnectionScope own;
@@ -100,8 +100,7 @@ std::mutex api_mutex;
 
 }  // namespace
 
-extern "C" REPLICA_API int sqlite3_replica_init(sqlite3* db, char** error_message,
-                                                const sqlite3_api_routines* api) {
+extern "C" REPLICA_API int sqlite3_replica_init(sqlite3* db, char** error_message, const sqlite3_api_routines* api) {
   // C at the edge: no exception crosses it (out of memory, no thread).
   try {
     if (api == nullptr) return InitWithoutApi();
@@ -124,7 +123,8 @@ extern "C" REPLICA_API int sqlite3_replica_init(sqlite3* db, char** error_messag
     }
     return Init(db, error_message);
   } catch (const std::exception& e) {
-    if (error_message != nullptr && api != nullptr) *error_message = api->mprintf("libreplica: cannot start: %s", e.what());
+    if (error_message != nullptr && api != nullptr)
+      *error_message = api->mprintf("libreplica: cannot start: %s", e.what());
     return SQLITE_NOMEM;
   }
 }

@@ -372,8 +372,8 @@ void Hub::Begin(const std::shared_ptr<Service>& service) {
   }
 }
 
-// What stands in the way goes by itself: another version of libreplica that has the database open. Until then it uploads
-// what is committed here; its leader finds these commits as those of a process without libreplica.
+// What stands in the way goes by itself: another version of libreplica that has the database open. Until then it
+// uploads what is committed here; its leader finds these commits as those of a process without libreplica.
 void Hub::TryLater(const std::string& path, const Target& target) {
   waiting_[path] = target;
   if (waiter_runs_) return;
@@ -490,8 +490,8 @@ void MainThreadEnds(void* /*value*/) {
 
 void Hub::WatchMainThread() {
   if (::getpid() != ::gettid()) return;
-  // A thread's own data is destroyed when main calls pthread_exit, and not when it returns or calls exit. (The destructors
-  // of thread_local objects do not run then: glibc calls these for other threads only.)
+  // A thread's own data is destroyed when main calls pthread_exit, and not when it returns or calls exit. (The
+  // destructors of thread_local objects do not run then: glibc calls these for other threads only.)
   static const pthread_key_t key = [] {
     pthread_key_t made = 0;
     (void)pthread_key_create(&made, MainThreadEnds);

@@ -103,8 +103,8 @@ VerifyProgress GoOn(sqlite3_context* context) {
 #if SQLITE_VERSION_NUMBER >= 3041000
   const auto is_interrupted = sqlite3_api->is_interrupted;
 #else
-  // The headers may be older than the SQLite that loads us: its table of functions has this one behind the last that 3.40
-  // knows (https://sqlite.org/src/file/src/sqlite3ext.h; the table only ever grows).
+  // The headers may be older than the SQLite that loads us: its table of functions has this one behind the last
+  // that 3.40 knows (https://sqlite.org/src/file/src/sqlite3ext.h; the table only ever grows).
   struct Table341 {
     sqlite3_api_routines known;
     int (*is_interrupted)(sqlite3*);
@@ -115,13 +115,15 @@ VerifyProgress GoOn(sqlite3_context* context) {
   return [db, is_interrupted](uint64_t, uint64_t) { return is_interrupted(db) == 0; };
 }
 
-// What this connection committed is in the file that it has open. Nothing may be said of the one that is at its path now.
+// What this connection committed is in the file that it has open. Nothing may be said of the one that is at its path
+// now.
 Status CheckNotMoved(sqlite3* db, const std::string& schema, const std::string& path) {
   int moved = 0;
   if (sqlite3_file_control(db, schema.c_str(), SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || moved == 0) return Ok();
-  return {Code::kConflict, "the file that this connection has open is not at " + path +
-                               " any more (moved, removed or replaced): its commits are in no replica from then on. Close "
-                               "the connection and open the database again"};
+  return {Code::kConflict,
+          "the file that this connection has open is not at " + path +
+              " any more (moved, removed or replaced): its commits are in no replica from then on. Close "
+              "the connection and open the database again"};
 }
 
 extern "C" {
@@ -152,15 +154,17 @@ static void AttachFunction(sqlite3_context* context, int argc, sqlite3_value** a
               " is in EXCLUSIVE locking mode, in which commits cannot be seen: run PRAGMA locking_mode=NORMAL first"};
     const std::string mode = PragmaText(db, options.schema, "journal_mode=WAL");
     if (mode != "wal")
-      return {Code::kUnsupported,
-              path + " cannot be put into WAL mode: it stays in \"" + mode + "\"" +
-                  (sqlite3_errcode(db) == SQLITE_OK ? "" : std::string(" (") + sqlite3_errmsg(db) + ")") +
-                  ". Close other connections and transactions, check that it is writable, and that this SQLite and its VFS "
-                  "know WAL mode (SQLITE_OMIT_WAL, unix-none, unix-dotfile and nolock=1 do not)"};
+      return {
+          Code::kUnsupported,
+          path + " cannot be put into WAL mode: it stays in \"" + mode + "\"" +
+              (sqlite3_errcode(db) == SQLITE_OK ? "" : std::string(" (") + sqlite3_errmsg(db) + ")") +
+              ". Close other connections and transactions, check that it is writable, and that this SQLite and its VFS "
+              "know WAL mode (SQLITE_OMIT_WAL, unix-none, unix-dotfile and nolock=1 do not)"};
     PragmaText(db, options.schema, "schema_version");
     if (!AdoptConnection(db, options.schema.c_str()))
-      return {Code::kUnsupported, path + " cannot be replicated: its file was opened by a VFS that libreplica does not "
-                                         "know, below the connection's own"};
+      return {Code::kUnsupported, path +
+                                      " cannot be replicated: its file was opened by a VFS that libreplica does not "
+                                      "know, below the connection's own"};
     REPLICA_TRY(Hub::Get().Attach(path, url, options));
     ReturnText(context, url);
     return Ok();
@@ -203,7 +207,8 @@ static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** arg
     if (database == nullptr) return NotReplicated(path);
     REPLICA_TRY(CheckNotMoved(sqlite3_context_db_handle(context), schema, path));
     const VerifyProgress go_on = GoOn(context);
-    Status synced = WaitSynced(database->control(), timeout * 1000, go_on ? [&] { return go_on(0, 0); } : std::function<bool()>());
+    Status synced =
+        WaitSynced(database->control(), timeout * 1000, go_on ? [&] { return go_on(0, 0); } : std::function<bool()>());
     // Not replicated by this process: say what it is that it lacks.
     if (synced.code() == Code::kTimeout && Hub::Get().FindService(path) == nullptr)
       return synced.In(NotReplicated(path).message());
@@ -253,7 +258,8 @@ static void RestoreFunction(sqlite3_context* context, int argc, sqlite3_value** 
     for (const char* ending : {"-wal", "-shm", "-journal"})
       if (given.size() > std::strlen(ending) &&
           sqlite3_stricmp(given.c_str() + given.size() - std::strlen(ending), ending) == 0)
-        return {Code::kInvalidArgument, "replica_restore: " + given + " is the name of a file that belongs to a database"};
+        return {Code::kInvalidArgument,
+                "replica_restore: " + given + " is the name of a file that belongs to a database"};
     if (given.empty()) return {Code::kInvalidArgument, "replica_restore: give the path of the file to write"};
     REPLICA_ASSIGN(RestoreTarget target, ParseTarget(text));
     REPLICA_ASSIGN(auto store, Hub::Get().OpenStore(url, Hub::Get().config().options));

@@ -225,7 +225,7 @@ ordered_json StatusReport(const std::string& path) {
     out["state"] = "resync";
     out["message"] = "another file is at " + path + " than the one that was replicated so far, or none: " +
                      (IsByteLocked(database->folder(), LockByte::kLeader) ? "it is being compared"
-                                                                         : "it is compared when it is opened next");
+                                                                          : "it is compared when it is opened next");
     return out;
   }
   const ControlBlock* c = database->control();

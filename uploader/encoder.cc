@@ -162,7 +162,8 @@ Status BatchEncoder::Hash(Version* v) {
 
 namespace {
 
-// A scan of a large database outlasts the time that a close gives it: it ends then, and is made again by the next leader.
+// A scan of a large database outlasts the time that a close gives it: it ends then, and is made again by the next
+// leader.
 Status GoOn(uint32_t page) {
   constexpr uint32_t kPagesBetweenLooks = 256;
   if (page % kPagesBetweenLooks != 0 || !CallOff::Asked()) return Ok();

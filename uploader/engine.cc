@@ -101,7 +101,8 @@ bool Engine::Run() {
 }
 
 void Engine::StampCleanClose(const ClosedAt& closed) {
-  if (!attached_ || fenced_ || replaced_ || needs_resync_ || control_->overflow.load() != 0 || control_->journal_total.load() != 0)
+  if (!attached_ || fenced_ || replaced_ || needs_resync_ || control_->overflow.load() != 0 ||
+      control_->journal_total.load() != 0)
     return;
   // Not when other connections go on: then nothing is known of a close.
   if (!IsPosition(closed)) return;

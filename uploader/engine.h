@@ -201,10 +201,10 @@ class Engine {
   std::unique_ptr<SnapshotBuilder> builder_;  // a snapshot that is being made
   std::optional<EncodedSegment> snapshot_;    // made and not acknowledged
   bool snapshot_in_flight_ = false;
-  uint64_t snapshot_log_bytes_ = 0;  // log_bytes when it was made
+  uint64_t snapshot_log_bytes_ = 0;   // log_bytes when it was made
   uint64_t snapshot_taken_txid_ = 0;  // the store holds another object where this TXID's snapshot would go
-  uint32_t snapshot_ticket_ = 0;     // requests that it answers
-  uint64_t captured_ticket_ = 0;     // sync requests whose commits are captured
+  uint32_t snapshot_ticket_ = 0;      // requests that it answers
+  uint64_t captured_ticket_ = 0;      // sync requests whose commits are captured
   bool capture_due_ = true;  // since the attach or a resync nothing was captured to the end: counts are not known
   int64_t next_turn_ = 0;    // steady µs: the next PUT may start
   int64_t retry_at_ = 0;
@@ -219,7 +219,8 @@ class Engine {
   uint32_t handover_seen_ = 0;
   int64_t yield_by_ = 0;  // steady µs; 0: nobody asked
   int64_t attempt_at_ = 0;
-  int64_t view_retry_at_ = 0;  // steady µs: what needs a view of the newest state (a snapshot, a verify) rests until then
+  int64_t view_retry_at_ =
+      0;  // steady µs: what needs a view of the newest state (a snapshot, a verify) rests until then
   int view_attempts_ = 0;
   int attempts_ = 0;
   int too_large_ = 0;                // times in a row that the store found the segment in front too large

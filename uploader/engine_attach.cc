@@ -91,8 +91,9 @@ Status Engine::AttachLocal() {
   if (unchanged) {
     // Kept for a leader that follows before anything was captured.
     const auto& wal = closed ? place_.closed_wal : place_.opened_wal;
-    // The wal-index tells about the life in which it is looked at. That is the one in which the file was found unchanged
-    // only if nobody has closed it since: a leader's thread may begin long after the application has closed the file.
+    // The wal-index tells about the life in which it is looked at. That is the one in which the file was found
+    // unchanged only if nobody has closed it since: a leader's thread may begin long after the application has closed
+    // the file.
     const bool same_life = closed || source_->FirstAnchor().life == place_.opened_life;
     if (same_life && source_->NothingCommitted()) {
       state_.anchor = source_->FirstAnchor();
@@ -260,12 +261,14 @@ Result<Lineage> Engine::LineageOf(const Id& generation, const ReplicaHead& head,
                     store_->url() + " holds the history of another database (id " + HexEncode(h.database) + ", TXID " +
                         std::to_string(head.txid) + " of " + FormatTime(t.created) + ")" + where +
                         ", or of this one before its replica folder was lost; nothing was written. Use another prefix, "
-                        "restore that history, or, to continue it with this database's content" + takeover);
+                        "restore that history, or, to continue it with this database's content" +
+                        takeover);
     case Lineage::kRefuseRestore:
       return Status(Code::kConflict,
                     store_->url() + " holds the history of " + claim.path + "; " + place_.database +
                         " is a copy that was restored from it, and nothing was written. Use another prefix, or, if the "
-                        "copy is to go on in its place" + takeover);
+                        "copy is to go on in its place" +
+                        takeover);
     case Lineage::kRefuseCopy:
       return Status(Code::kConflict,
                     store_->url() + " has gone on since " + place_.folder + " was copied" + where + ": it is at TXID " +
@@ -318,8 +321,8 @@ Status Engine::AdoptHead(const Id& generation, const Id& newest, const ReplicaHe
   if (lineage == Lineage::kContinueNew || lineage == Lineage::kBehind)
     REPLICA_TRY(store_->Put(kClaimKey, ObjectBody::FromBytes(ClaimText()), false));
   // A restored file that nobody has written to since is at the head.
-  const bool unchanged = knows && at_head && state_.stamp != FileStamp{} && state_.stamp == place_.opened &&
-                         state_.boot == BootHash();
+  const bool unchanged =
+      knows && at_head && state_.stamp != FileStamp{} && state_.stamp == place_.opened && state_.boot == BootHash();
   state_.database = h.database;
   state_.generation = generation;
   state_.folder_identity = state_file_.FolderIdentity();

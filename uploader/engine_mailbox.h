@@ -1,5 +1,5 @@
-// Where PUTs report, on the store's thread, and looks at the replica, on one of their own. Outlives the engine for those
-// that end after it. Thread-safe.
+// Where PUTs report, on the store's thread, and looks at the replica, on one of their own. Outlives the engine for
+// those that end after it. Thread-safe.
 #ifndef LIBREPLICA_UPLOADER_ENGINE_MAILBOX_H_
 #define LIBREPLICA_UPLOADER_ENGINE_MAILBOX_H_
 

@@ -78,9 +78,9 @@ void Engine::LogDone(const Status& result) {
     status = rival.status();
     if (status.ok() && *rival == Rival::kOwnPast) {
       // This folder wrote it and forgot (a power loss took spool and state): the replica is ahead of us.
-      events_.Add("resync", ObjectUrl(*store_, LogKey(state_.generation,
-                                                      queue_.front().encoded.segment.header.sequence)) +
-                                " was written by this database before; reading the replica");
+      events_.Add("resync",
+                  ObjectUrl(*store_, LogKey(state_.generation, queue_.front().encoded.segment.header.sequence)) +
+                      " was written by this database before; reading the replica");
       state_.behind = true;
       (void)Save({});
       attached_ = false;
@@ -89,7 +89,8 @@ void Engine::LogDone(const Status& result) {
     }
     if (status.ok() && *rival == Rival::kOther) {
       auto claim = ReadClaim();
-      Fence("another writer" + (claim.ok() && claim->any ? " (" + claim->text + ")" : "") + " with this database's history");
+      Fence("another writer" + (claim.ok() && claim->any ? " (" + claim->text + ")" : "") +
+            " with this database's history");
       return;
     }
   }
@@ -126,7 +127,8 @@ void Engine::LogDone(const Status& result) {
 }
 
 // The segment in front is larger than the store takes. What it and the ones behind it lead to may be smaller: they are
-// given up, and the difference to the present state takes their number. True when that was done; the error gets the size.
+// given up, and the difference to the present state takes their number. True when that was done; the error gets the
+// size.
 bool Engine::TooLarge(Status* status) {
   const EncodedSegment& e = queue_.front().encoded;
   *status = Status(status->code(), status->message() + " (" + std::to_string(e.size) + " bytes, TXIDs " +
@@ -142,9 +144,9 @@ bool Engine::TooLarge(Status* status) {
   return true;
 }
 
-// The same segment: the answer to an earlier try was lost. Otherwise the history's newest object tells, not the one that
-// is in the way: an old image of this folder meets objects that it wrote itself, although another writer has taken over
-// behind them.
+// The same segment: the answer to an earlier try was lost. Otherwise the history's newest object tells, not the one
+// that is in the way: an old image of this folder meets objects that it wrote itself, although another writer has taken
+// over behind them.
 Result<Engine::Rival> Engine::LookAtRival() {
   const EncodedSegment& e = queue_.front().encoded;
   const std::string key = LogKey(state_.generation, e.segment.header.sequence);
@@ -166,7 +168,8 @@ bool Engine::Replaced() {
   if (!source_->Replaced()) return false;
   replaced_ = true;
   control_->active.store(0);
-  events_.Add("replaced", "another file is at " + place_.database + ", or none: nothing more of the old one is captured");
+  events_.Add("replaced",
+              "another file is at " + place_.database + ", or none: nothing more of the old one is captured");
   return true;
 }
 
@@ -205,7 +208,8 @@ void Engine::SnapshotDone(const Status& result) {
       return;
     }
   }
-  // The first snapshot is what makes a generation restorable. Whoever took over meanwhile has ended it, and begun another.
+  // The first snapshot is what makes a generation restorable. Whoever took over meanwhile has ended it, and begun
+  // another.
   if (status.ok() && state_.snapshot_txid == 0 && options_.fencing) {
     std::optional<SegmentHeader> end;
     status = ListLog(store_.get(), state_.generation, state_.acknowledged_sequence, &end).status();
@@ -220,7 +224,8 @@ void Engine::SnapshotDone(const Status& result) {
   if (!status.ok()) {
     control_->put_errors.fetch_add(1);
     if (status.code() == Code::kTooLarge) {
-      SetError(Status(status.code(), status.message() + " (a snapshot of " + std::to_string(snapshot_->size) + " bytes)"));
+      SetError(
+          Status(status.code(), status.message() + " (a snapshot of " + std::to_string(snapshot_->size) + " bytes)"));
       (void)RemoveFile(snapshot_->path);
       snapshot_.reset();
       snapshot_not_before_ = clock_.SteadyMicros() + kSnapshotPause;

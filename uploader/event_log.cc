@@ -40,7 +40,8 @@ void EventLog::Add(const std::string& kind, const std::string& message) const {
   auto size = FileSize(path);
   if (size.ok() && *size > kLimit) ::rename(path.c_str(), (path + ".1").c_str());
   const nlohmann::ordered_json event = {
-      {"time", FormatTime(clock_.WallMicros())}, {"kind", kind},
+      {"time", FormatTime(clock_.WallMicros())},
+      {"kind", kind},
       {"message", message.size() <= kMaxMessage ? message : message.substr(0, kMaxMessage) + "…"}};
   const std::string line = event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   auto fd = OpenOwnFile(path, O_WRONLY | O_CREAT | O_APPEND);

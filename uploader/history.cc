@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <system_error>
 #include <future>
+#include <system_error>
 #include <utility>
 
 #include "base/call_off.h"

@@ -44,8 +44,8 @@ struct ClockStep {
 };
 
 struct History {
-  std::vector<HistoryEntry> entries;  // by generation; snapshots first, then the log, each ascending
-  std::vector<HistoryHole> holes;     // between log segments, and between the first snapshot and the log
+  std::vector<HistoryEntry> entries;   // by generation; snapshots first, then the log, each ascending
+  std::vector<HistoryHole> holes;      // between log segments, and between the first snapshot and the log
   std::vector<ClockStep> clock_steps;  // as far as `entries` shows them
   uint64_t generations = 0;
   uint64_t objects = 0;  // all there are

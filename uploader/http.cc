@@ -101,7 +101,8 @@ struct HttpClient::Transfer {
       if (line.rfind("HTTP/", 0) == 0) t->response.headers.clear();
       const size_t colon = line.find(':');
       t->header_bytes += line.size();
-      if (colon != std::string_view::npos && t->response.headers.size() < kMaxHeaders && t->header_bytes < kMaxHeaderBytes)
+      if (colon != std::string_view::npos && t->response.headers.size() < kMaxHeaders &&
+          t->header_bytes < kMaxHeaderBytes)
         t->response.headers[Lower(line.substr(0, colon))] = Trim(line.substr(colon + 1));
       return size * count;
     });

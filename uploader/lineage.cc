@@ -5,8 +5,8 @@ namespace replica {
 Lineage DecideLineage(const LineageFacts& f) {
   if (f.takeover) return Lineage::kContinueNew;
   if (f.knows_history && f.restored) {
-    // It goes on in its database's place. Elsewhere it is a copy: a restore that is only tried must not take the history
-    // from the database that it is of. (The host is not asked: containers change theirs.)
+    // It goes on in its database's place. Elsewhere it is a copy: a restore that is only tried must not take the
+    // history from the database that it is of. (The host is not asked: containers change theirs.)
     return f.claim_missing || f.claim_is_path ? Lineage::kContinueNew : Lineage::kRefuseRestore;
   }
   if (f.knows_history && f.same_folder) {

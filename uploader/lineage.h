@@ -12,13 +12,14 @@ namespace replica {
 struct LineageFacts {
   bool takeover = false;  // a person said that this database is the one to keep
   // --- the state file
-  bool knows_history = false;    // it names this URL, this database and this generation
-  bool knows_other = false;      // it is whole, and names another history or URL
-  bool same_folder = false;      // it was written in this very folder
-  bool restored = false;         // it was made by a restore
-  bool head_is_known = false;    // the history ends where this state ends, or before
-  bool head_is_ours = false;     // the newest object bears the state's writer id
-  bool content_is_head = false;  // (only without knows_history) the database is, page by page, what the history ends with
+  bool knows_history = false;  // it names this URL, this database and this generation
+  bool knows_other = false;    // it is whole, and names another history or URL
+  bool same_folder = false;    // it was written in this very folder
+  bool restored = false;       // it was made by a restore
+  bool head_is_known = false;  // the history ends where this state ends, or before
+  bool head_is_ours = false;   // the newest object bears the state's writer id
+  bool content_is_head =
+      false;  // (only without knows_history) the database is, page by page, what the history ends with
   // --- the claim at the URL
   bool claim_missing = false;
   bool claim_is_folder = false;  // it names this folder by its identity

@@ -83,7 +83,7 @@ struct ReplicaHead {
   uint64_t txid = 0;
   uint64_t snapshot_txid = 0;  // the newest snapshot; 0: none
   uint64_t snapshot_bytes = 0;
-  uint64_t log_bytes = 0;  // of the log segments that follow it
+  uint64_t log_bytes = 0;            // of the log segments that follow it
   std::optional<SegmentHeader> end;  // of the object that ends the log: nothing can be appended any more
 };
 Result<ReplicaHead> ReadHead(Store* store, const Id& generation);

@@ -20,8 +20,9 @@ namespace replica {
 
 struct RestoreTarget {
   std::optional<uint64_t> txid;  // this commit
-  // Wall clock microseconds: the state before the first commit that is later (from the newest snapshot at or before it).
-  // Where the clock was set back between commits, that is not the last commit at or before it: History::clock_steps.
+  // Wall clock microseconds: the state before the first commit that is later (from the newest snapshot at or before
+  // it). Where the clock was set back between commits, that is not the last commit at or before it:
+  // History::clock_steps.
   std::optional<int64_t> time;
   std::optional<Id> generation;  // default: the newest (for a time: the newest that had begun by then)
 

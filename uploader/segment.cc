@@ -148,7 +148,8 @@ Result<SegmentTrailer> DecodeTrailer(std::string_view bytes) {
       t.meta_offset > (1ULL << 50) || t.version_count > t.meta_raw || t.block_count > t.meta_raw / 11 ||
       t.commit_count > t.meta_raw / 10 || t.max_txid > INT64_MAX)
     return Damaged("the trailer's sizes contradict each other");
-  if (t.version_count > kMaxVersions + t.meta_stored / 8 || t.block_count > kMaxBlocks || t.commit_count > kMaxCommits ||
+  if (t.version_count > kMaxVersions + t.meta_stored / 8 || t.block_count > kMaxBlocks ||
+      t.commit_count > kMaxCommits ||
       t.meta_raw > 1024 + t.version_count * 20 + uint64_t{t.block_count} * 30 + t.commit_count * 30)
     return Damaged("the trailer asks for more memory than any segment needs");
   return t;
@@ -196,7 +197,8 @@ Status DecodeMeta(std::string_view raw, Segment* s) {
   const bool folded = s->folded();
   if (raw.size() != t.meta_raw) return Damaged("the index is shorter than the trailer says");
   if (h.kind == SegmentKind::kEnd) return Damaged("the end of a log is no segment");
-  if (h.min_txid < 1 || t.max_txid < h.min_txid) return Damaged("max TXID below min TXID, or TXIDs that do not count from 1");
+  if (h.min_txid < 1 || t.max_txid < h.min_txid)
+    return Damaged("max TXID below min TXID, or TXIDs that do not count from 1");
   if ((h.flags & kSegmentPageHashes) == 0 && t.version_count > kMaxVersions)
     return Damaged("more versions than a segment without page hashes may have");
   if (t.commit_count != (folded ? 1 : t.max_txid - h.min_txid + 1))

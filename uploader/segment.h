@@ -124,10 +124,11 @@ std::string EncodeMeta(const Segment& segment);
 // Fills commits, blocks and versions; checks every count and order against header and trailer.
 Status DecodeMeta(std::string_view raw, Segment* segment);
 
-// The most bytes of uncompressed index that a writer may make of so many stored ones, and that a reader takes memory for.
+// The most bytes of uncompressed index that a writer may make of so many stored ones, and that a reader takes memory
+// for.
 uint64_t MetaLimit(uint64_t stored);
-// The most that one object holds, whatever its index says; a reader's memory is bounded by it. An index with page hashes
-// may have more versions: it has eight bytes of hash for each, which do not compress.
+// The most that one object holds, whatever its index says; a reader's memory is bounded by it. An index with page
+// hashes may have more versions: it has eight bytes of hash for each, which do not compress.
 constexpr uint64_t kMaxVersions = 6000000;
 constexpr uint64_t kMaxBlocks = 2000000;
 constexpr uint64_t kMaxCommits = 4000000;

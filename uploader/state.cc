@@ -308,7 +308,8 @@ namespace {
 
 // An id that is not random would make two writers one: nothing may go on with it.
 void FillRandom(void* out, int size) {
-  if (RAND_bytes(static_cast<unsigned char*>(out), size) != 1) throw std::runtime_error("OpenSSL has no random numbers");
+  if (RAND_bytes(static_cast<unsigned char*>(out), size) != 1)
+    throw std::runtime_error("OpenSSL has no random numbers");
 }
 
 }  // namespace
@@ -326,7 +327,8 @@ Result<Id> NewGenerationId(int64_t wall_micros, const Id& newest) {
   if (newest != Id{}) millis++;
   millis = std::max(millis, static_cast<uint64_t>(std::max<int64_t>(wall_micros, 0) / 1000));
   if (millis >> (8 * kTimeBytes) != 0)
-    return Status(Code::kConflict, "no generation can follow " + HexEncode(newest) + ": remove that folder, it was not made by libreplica");
+    return Status(Code::kConflict, "no generation can follow " + HexEncode(newest) +
+                                       ": remove that folder, it was not made by libreplica");
   Id id = RandomId();
   for (size_t i = 0; i < kTimeBytes; i++) id[i] = static_cast<uint8_t>(millis >> (8 * (kTimeBytes - 1 - i)));
   return id;

@@ -128,7 +128,8 @@ class StateFile {
 };
 
 Id RandomId();
-// Sorts behind `newest` (all zero: none) whatever the clock says; otherwise by time. kConflict when there is no such id.
+// Sorts behind `newest` (all zero: none) whatever the clock says; otherwise by time. kConflict when there is no such
+// id.
 Result<Id> NewGenerationId(int64_t wall_micros, const Id& newest);
 uint64_t RandomNumber();
 

@@ -11,8 +11,8 @@
 namespace replica {
 namespace {
 
-// https://sqlite.org/vfs.html, "Multiple VFSes": those of os_unix.c. unix-none and unix-dotfile have no WAL of their own,
-// which SQLite itself says.
+// https://sqlite.org/vfs.html, "Multiple VFSes": those of os_unix.c. unix-none and unix-dotfile have no WAL of their
+// own, which SQLite itself says.
 constexpr const char* kSqlitesOwn[] = {"unix", "unix-excl", "unix-dotfile", "unix-none", "unix-namedsem"};
 
 std::vector<std::string>& Allowed() {
@@ -56,8 +56,7 @@ bool IsSqlitesOwnVfs(const sqlite3_vfs* vfs, int (*open)(sqlite3_vfs*, const cha
 }
 
 bool IsKnownVfs(const sqlite3_vfs* vfs, int (*open)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*)) {
-  return IsSqlitesOwnVfs(vfs, open) ||
-         std::find(Allowed().begin(), Allowed().end(), vfs->zName) != Allowed().end();
+  return IsSqlitesOwnVfs(vfs, open) || std::find(Allowed().begin(), Allowed().end(), vfs->zName) != Allowed().end();
 }
 
 bool LearnPagerLayout(sqlite3* db) {

@@ -1,10 +1,10 @@
 // Which files of which VFSes the shim may touch.
 //
-// The shim puts its method table in front of a file's own, and takes a WAL frame for the page that SQLite would read. Both
-// hold for SQLite's own unix VFSes, and for VFSes that a person has named (the setting vfs-allow). They do not hold for a
-// VFS that encrypts, adds checksums or compresses: some recognise their files by the address of the method table, and
-// write plain text when it is another one. So anything else is left alone, also where such a VFS opens its files through
-// a unix VFS that is hooked.
+// The shim puts its method table in front of a file's own, and takes a WAL frame for the page that SQLite would read.
+// Both hold for SQLite's own unix VFSes, and for VFSes that a person has named (the setting vfs-allow). They do not
+// hold for a VFS that encrypts, adds checksums or compresses: some recognise their files by the address of the method
+// table, and write plain text when it is another one. So anything else is left alone, also where such a VFS opens its
+// files through a unix VFS that is hooked.
 #ifndef LIBREPLICA_VFS_KNOWN_VFS_H_
 #define LIBREPLICA_VFS_KNOWN_VFS_H_
 
@@ -26,8 +26,8 @@ bool IsSqlitesOwnVfs(const sqlite3_vfs* vfs, int (*open)(sqlite3_vfs*, const cha
 // True when both addresses lie in the same shared library or program.
 bool SameLibrary(const void* one, const void* other);
 
-// Learns from an open connection how SQLite's pager keeps its file. False when it does not in a way that is known; then no
-// file may be touched. Thread-safe; the first call counts.
+// Learns from an open connection how SQLite's pager keeps its file. False when it does not in a way that is known; then
+// no file may be touched. Thread-safe; the first call counts.
 bool LearnPagerLayout(sqlite3* db);
 // True when a pager uses this file object itself, rather than a VFS that has wrapped it. After LearnPagerLayout.
 bool IsPagersFile(const sqlite3_file* f);

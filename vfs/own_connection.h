@@ -78,7 +78,7 @@ class OwnConnection {
   sqlite3_stmt* rollback_ = nullptr;  // ready, so that ending a transaction takes no memory that may be missing
   sqlite3_file* file_ = nullptr;      // of db_
   const volatile void* region0_ = nullptr;
-  sqlite3_file* wal_ = nullptr;       // db_'s own of the -wal
+  sqlite3_file* wal_ = nullptr;  // db_'s own of the -wal
   uint32_t page_size_ = 0;
   FileId file_id_;
 };

@@ -19,8 +19,8 @@ using ShmLockMethod = int (*)(sqlite3_file*, int offset, int n, int flags);
 // What happens at a call of a hooked xShmLock on a file that has the shared table itself, with nothing in front.
 using LateShmLockMethod = int (*)(sqlite3_file*, int offset, int n, int flags, ShmLockMethod original);
 
-// Puts `hook` in front of xShmLock in the method table that main database files of `vfs`, one of SQLite's own, share; once
-// for each table. Serialised by the caller. The library must never be unloaded afterwards.
+// Puts `hook` in front of xShmLock in the method table that main database files of `vfs`, one of SQLite's own, share;
+// once for each table. Serialised by the caller. The library must never be unloaded afterwards.
 Status HookSharedShmLock(sqlite3_vfs* vfs, LateShmLockMethod hook);
 
 // The xShmLock that a table had before it was hooked, or has. Lock-free.

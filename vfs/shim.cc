@@ -168,9 +168,8 @@ int FileClose(sqlite3_file* f) {
     r.files.erase(std::remove(r.files.begin(), r.files.end(), a), r.files.end());
     database = std::move(a->database);
     if (database != nullptr && !a->own) {
-      last = std::none_of(r.files.begin(), r.files.end(), [&](AdoptedFile* o) {
-        return !o->own && o->database == database && o->id == a->id;
-      });
+      last = std::none_of(r.files.begin(), r.files.end(),
+                          [&](AdoptedFile* o) { return !o->own && o->database == database && o->id == a->id; });
     }
   }
   if (last) {
@@ -232,9 +231,10 @@ int FileUnlock(sqlite3_file* f, int level) {
 }
 
 int RefusePragma(char** arguments, const std::string& path, const char* why) {
-  arguments[0] = sqlite3_mprintf("libreplica: %s is replicated, so %s; to change it, end replication first: SELECT "
-                                 "replica_detach(), or the setting that names its replica",
-                                 path.c_str(), why);
+  arguments[0] = sqlite3_mprintf(
+      "libreplica: %s is replicated, so %s; to change it, end replication first: SELECT "
+      "replica_detach(), or the setting that names its replica",
+      path.c_str(), why);
   return SQLITE_ERROR;
 }
 
@@ -246,7 +246,8 @@ int FilePragma(AdoptedFile* a, char** arguments) {
   const bool locking = strcasecmp(pragma, "locking_mode") == 0 && strcasecmp(value, "exclusive") == 0;
   if ((!mode && !locking) || !IsWanted(a)) return SQLITE_NOTFOUND;
   // Also as the connection's first statement, before anything is replicated.
-  if (mode && (a->region0 != nullptr || IsWalFile(a))) return RefusePragma(arguments, a->path, "journal_mode must stay WAL");
+  if (mode && (a->region0 != nullptr || IsWalFile(a)))
+    return RefusePragma(arguments, a->path, "journal_mode must stay WAL");
   if (locking)
     return RefusePragma(arguments, a->path, "locking_mode must stay NORMAL (in EXCLUSIVE mode commits cannot be seen)");
   return SQLITE_NOTFOUND;
@@ -255,7 +256,8 @@ int FilePragma(AdoptedFile* a, char** arguments) {
 int FileControl(sqlite3_file* f, int op, void* argument) {
   AdoptedFile* a = Find(f);
   if (op == SQLITE_FCNTL_PRAGMA && !a->own) {
-    const int rc = AtEdge("read a pragma", SQLITE_NOTFOUND, [&] { return FilePragma(a, static_cast<char**>(argument)); });
+    const int rc =
+        AtEdge("read a pragma", SQLITE_NOTFOUND, [&] { return FilePragma(a, static_cast<char**>(argument)); });
     if (rc != SQLITE_NOTFOUND) return rc;
   }
   const int rc = a->lower->xFileControl(f, op, argument);
@@ -342,7 +344,8 @@ int FileShmUnmap(sqlite3_file* f, int remove) {
   }
   a->region0 = nullptr;
   a->wal_seen = false;
-  // Before the wal-index is let go, and not after: while somebody counts as a user, the index is taken to be the same one.
+  // Before the wal-index is let go, and not after: while somebody counts as a user, the index is taken to be the same
+  // one.
   LeaveIndex(a);
   return a->lower->xShmUnmap(f, remove);
 }
@@ -360,7 +363,8 @@ bool MayAdopt(const sqlite3_file* f, bool sqlites_own) {
          (!sqlites_own || SameLibrary(f->pMethods, reinterpret_cast<const void*>(sqlite3_api->libversion)));
 }
 
-// `vfs`: the name of the one that opened it; null: not known. Throws when there is no memory; then nothing has happened.
+// `vfs`: the name of the one that opened it; null: not known. Throws when there is no memory; then nothing has
+// happened.
 void Adopt(sqlite3_file* f, std::string path, const char* name, const char* vfs, bool own, bool read_only) {
   auto owner = std::make_unique<AdoptedFile>();
   AdoptedFile* a = owner.get();
@@ -540,7 +544,8 @@ std::string WhyUntouched(sqlite3* db, const char* schema) {
     vfs = sqlite3_vfs_find(nullptr);
   if (vfs == nullptr || IsKnownVfs(vfs, OriginalOpen(vfs))) return "";
   return std::string("the connection uses the VFS \"") + vfs->zName +
-         "\", which may encrypt or change pages; libreplica replicates databases on SQLite's own unix VFSes, and on those "
+         "\", which may encrypt or change pages; libreplica replicates databases on SQLite's own unix VFSes, and on "
+         "those "
          "that the setting vfs-allow (REPLICA_VFS_ALLOW) names";
 }
 

@@ -331,8 +331,8 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
     const uint64_t position = t.position.load(std::memory_order_acquire);
     r.times[position] = t.time.load(std::memory_order_relaxed);
   }
-  // A commit of a process without libreplica, or one that fell out of the ring, has the time when it was first seen to be
-  // there, or that of the one before it, or else of now.
+  // A commit of a process without libreplica, or one that fell out of the ring, has the time when it was first seen to
+  // be there, or that of the one before it, or else of now.
   Observe();
   r.observed.assign(observed_.begin(), observed_.end());
   const int64_t now = SystemClock().WallMicros();

@@ -21,8 +21,8 @@ constexpr int kRequestTime = 5000;          // ms
 constexpr int kAnswerTime = 10000;          // ms
 constexpr int kRestTime = 5000;             // ms that a connection may wait between two requests
 
-// The connection of the request that this thread is answering ends with the answer. For a request whose body is not read:
-// what is left of it would be taken for the next request.
+// The connection of the request that this thread is answering ends with the answer. For a request whose body is not
+// read: what is left of it would be taken for the next request.
 void CloseAfterAnswer();
 
 // Counts the connections of each address. Thread-safe.

@@ -130,9 +130,9 @@ Result<int> Dashboard(const Output& output, const Common& common, const Dashboar
   sd_notify(0, "READY=1");
   std::atomic<bool> ended{false};
   REPLICA_ASSIGN(std::thread watcher, StartThread("replica-stop", [&] {
-    while (!Interrupted() && !ended.load()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    server->Stop();
-  }));
+                   while (!Interrupted() && !ended.load()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+                   server->Stop();
+                 }));
   server->Run();
   ended.store(true);
   watcher.join();

@@ -1,8 +1,8 @@
 #include "cli/dashboard/metrics.h"
 
+#include <cmath>
 #include <functional>
 #include <iomanip>
-#include <cmath>
 #include <sstream>
 
 #include "base/clock.h"

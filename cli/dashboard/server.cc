@@ -219,8 +219,8 @@ void Server::AddRoutes() {
     const bool body = options_.page && request.method == "POST";
     const size_t lengths = request.get_header_value_count("Content-Length");
     const std::string length = request.get_header_value("Content-Length");
-    const bool plain = lengths == 0 || (lengths == 1 && !length.empty() &&
-                                        length.find_first_not_of("0123456789") == std::string::npos);
+    const bool plain = lengths == 0 ||
+                       (lengths == 1 && !length.empty() && length.find_first_not_of("0123456789") == std::string::npos);
     // Only what is answered after its whole body was read leaves the connection in a state for another request.
     if (!body || !plain) {
       if (lengths != 0 && length != "0") CloseAfterAnswer();

@@ -23,7 +23,9 @@ typedef struct {
   sqlite3_file* real;
 } TransformFile;
 #define REAL(f) (((TransformFile*)(f))->real)
-static int TClose(sqlite3_file* f) { return REAL(f)->pMethods->xClose(REAL(f)); }
+static int TClose(sqlite3_file* f) {
+  return REAL(f)->pMethods->xClose(REAL(f));
+}
 static void Turn(void* bytes, int n) {
   int i;
   for (i = 0; i < n; i++) ((unsigned char*)bytes)[i] ^= 0x5a;
@@ -42,24 +44,48 @@ static int TWrite(sqlite3_file* f, const void* in, int n, sqlite3_int64 at) {
   free(copy);
   return rc;
 }
-static int TTruncate(sqlite3_file* f, sqlite3_int64 n) { return REAL(f)->pMethods->xTruncate(REAL(f), n); }
-static int TSync(sqlite3_file* f, int flags) { return REAL(f)->pMethods->xSync(REAL(f), flags); }
-static int TSize(sqlite3_file* f, sqlite3_int64* n) { return REAL(f)->pMethods->xFileSize(REAL(f), n); }
-static int TLock(sqlite3_file* f, int level) { return REAL(f)->pMethods->xLock(REAL(f), level); }
-static int TUnlock(sqlite3_file* f, int level) { return REAL(f)->pMethods->xUnlock(REAL(f), level); }
-static int TReserved(sqlite3_file* f, int* out) { return REAL(f)->pMethods->xCheckReservedLock(REAL(f), out); }
-static int TControl(sqlite3_file* f, int op, void* p) { return REAL(f)->pMethods->xFileControl(REAL(f), op, p); }
-static int TSector(sqlite3_file* f) { return REAL(f)->pMethods->xSectorSize(REAL(f)); }
-static int TDevice(sqlite3_file* f) { return REAL(f)->pMethods->xDeviceCharacteristics(REAL(f)); }
+static int TTruncate(sqlite3_file* f, sqlite3_int64 n) {
+  return REAL(f)->pMethods->xTruncate(REAL(f), n);
+}
+static int TSync(sqlite3_file* f, int flags) {
+  return REAL(f)->pMethods->xSync(REAL(f), flags);
+}
+static int TSize(sqlite3_file* f, sqlite3_int64* n) {
+  return REAL(f)->pMethods->xFileSize(REAL(f), n);
+}
+static int TLock(sqlite3_file* f, int level) {
+  return REAL(f)->pMethods->xLock(REAL(f), level);
+}
+static int TUnlock(sqlite3_file* f, int level) {
+  return REAL(f)->pMethods->xUnlock(REAL(f), level);
+}
+static int TReserved(sqlite3_file* f, int* out) {
+  return REAL(f)->pMethods->xCheckReservedLock(REAL(f), out);
+}
+static int TControl(sqlite3_file* f, int op, void* p) {
+  return REAL(f)->pMethods->xFileControl(REAL(f), op, p);
+}
+static int TSector(sqlite3_file* f) {
+  return REAL(f)->pMethods->xSectorSize(REAL(f));
+}
+static int TDevice(sqlite3_file* f) {
+  return REAL(f)->pMethods->xDeviceCharacteristics(REAL(f));
+}
 static int TShmMap(sqlite3_file* f, int region, int size, int extend, void volatile** out) {
   return REAL(f)->pMethods->xShmMap(REAL(f), region, size, extend, out);
 }
-static int TShmLock(sqlite3_file* f, int at, int n, int flags) { return REAL(f)->pMethods->xShmLock(REAL(f), at, n, flags); }
-static void TShmBarrier(sqlite3_file* f) { REAL(f)->pMethods->xShmBarrier(REAL(f)); }
-static int TShmUnmap(sqlite3_file* f, int remove) { return REAL(f)->pMethods->xShmUnmap(REAL(f), remove); }
+static int TShmLock(sqlite3_file* f, int at, int n, int flags) {
+  return REAL(f)->pMethods->xShmLock(REAL(f), at, n, flags);
+}
+static void TShmBarrier(sqlite3_file* f) {
+  REAL(f)->pMethods->xShmBarrier(REAL(f));
+}
+static int TShmUnmap(sqlite3_file* f, int remove) {
+  return REAL(f)->pMethods->xShmUnmap(REAL(f), remove);
+}
 static const sqlite3_io_methods transform_methods = {
-    2,        TClose,  TRead,     TWrite,   TTruncate, TSync,   TSize,    TLock,       TUnlock,
-    TReserved, TControl, TSector, TDevice, TShmMap,   TShmLock, TShmBarrier, TShmUnmap, 0, 0};
+    2,        TClose,  TRead,   TWrite,  TTruncate, TSync,       TSize,     TLock, TUnlock, TReserved,
+    TControl, TSector, TDevice, TShmMap, TShmLock,  TShmBarrier, TShmUnmap, 0,     0};
 static int TOpen(sqlite3_vfs* v, const char* name, sqlite3_file* f, int flags, int* out) {
   int rc;
   (void)v;
@@ -83,7 +109,9 @@ static void Check(sqlite3* db, int rc, const char* what) {
   printf("%s: %s\n", what, sqlite3_errmsg(db));
   exit(1);
 }
-static void Run(sqlite3* db, const char* sql) { Check(db, sqlite3_exec(db, sql, 0, 0, 0), sql); }
+static void Run(sqlite3* db, const char* sql) {
+  Check(db, sqlite3_exec(db, sql, 0, 0, 0), sql);
+}
 static void Load(sqlite3* db, const char* library) {
   char* error = 0;
   sqlite3_enable_load_extension(db, 1);

@@ -1,6 +1,7 @@
 """What an outside review found, as tests: each failed before its fault was repaired, and is named for it."""
 import ctypes
 import glob
+import http.server
 import json
 import os
 import pwd
@@ -702,6 +703,142 @@ class Strangers(TrustCase):
             with self.assertRaises(sqlite3.OperationalError, msg=sql):
                 db.execute(sql)
         db.close()
+
+
+class Outage(ReplacedFile):
+    """`replica replicate` beside a program without libreplica, as Litestream is used."""
+    test_removed_and_made_anew_while_a_process_replicates = None
+    test_another_file_moved_into_its_place = None
+    test_of_another_page_size = None
+    test_a_connection_on_the_old_file_is_told = None
+
+    def status_of(self):
+        return json.loads(self.replica("--json", "status", self.file, environment=self.environment, code=None))["databases"][0]
+
+    def test_commits_of_an_outage_are_seen_when_they_are_made(self):
+        """They were seen minutes later, all with one time: a restore by time was useless for just that hour."""
+        self.make(self.file, "0")
+        self.replicate()
+        os.rename(self.path("replica"), self.path("away"))
+        with open(self.path("replica"), "w"):
+            pass
+        plain = sqlite3.connect(self.file, isolation_level=None)
+        moments = []
+        before = self.status_of()["txid"]["committed"]
+        for i in range(1, 5):
+            plain.execute("INSERT INTO t VALUES(?)", (str(i),))
+            start = time.monotonic()
+            self.wait_for(lambda: self.status_of()["txid"]["committed"] == before + i, 5)
+            self.assertLess(time.monotonic() - start, 2)
+            # Two seconds lie between the commits, so that a time between them means one state.
+            moments.append(time.time() + 1)
+            time.sleep(2)
+        os.remove(self.path("replica"))
+        os.rename(self.path("away"), self.path("replica"))
+        self.replica("sync", self.file, environment=self.environment)
+        plain.close()
+        for i, moment in enumerate(moments, 1):
+            out = self.path("to-%d.db" % i)
+            restore(self.url(), out, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)))
+            rows = sqlite3.connect("file:%s?immutable=1" % out, uri=True).execute("SELECT group_concat(a) FROM t").fetchone()
+            self.assertEqual(rows[0], ",".join(str(n) for n in range(i + 1)))
+
+    def test_lag_is_unknown_and_the_end_is_no_success_when_the_store_was_never_reached(self):
+        """status said 0.0 s, no alert fired, and replicate ended with 0."""
+        self.make(self.file, "0")
+        with open(self.path("replica"), "w"):
+            pass
+        process = subprocess.Popen([COMMAND, "replicate"], env=dict(self.environment, REPLICA_SHUTDOWN_TIMEOUT="500ms"),
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(process.stdout.close)
+        report = self.wait_for(lambda: (lambda s: s if s.get("last_error") else None)(self.status_of()))
+        self.assertIsNone(report["lag"]["seconds"])
+        self.assertIsNone(report["lag"]["txids"])
+        self.assertIn(" – ", self.replica("status", self.file, environment=self.environment, code=None))
+        process.terminate()
+        self.assertEqual(process.wait(timeout=30), 3)
+
+
+class HostileStore(TrustCase):
+    """Answers of a store that means ill end in words, soon, and in little memory."""
+
+    def serve(self, answer):
+        """An HTTP server: `answer(path, headers)` gives (status, headers, body)."""
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                code, headers, body = answer(self.path, self.headers)
+                self.send_response(code)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    try:
+                        self.wfile.write(body)
+                    except OSError:  # whoever has seen enough hangs up
+                        self.close_connection = True
+            do_HEAD = do_PUT = do_POST = do_GET
+
+            def log_message(self, *_):
+                pass
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return "http://127.0.0.1:%d" % server.server_address[1]
+
+    def restore_from(self, endpoint):
+        """What a restore says; it must not take more than half a gigabyte."""
+        code = ("import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))\nfrom harness import *\n"
+                "db = load(sqlite3.connect(':memory:'))\none(db, \"SELECT replica_restore('s3://b/x', '%s')\")\n" % self.path("out.db"))
+        environment = clean_environment(REPLICA_ENDPOINT=endpoint, REPLICA_ACCESS_KEY_ID="theaccesskey",
+                                        REPLICA_SECRET_ACCESS_KEY="thesecretkey", REPLICA_SESSION_TOKEN="thesessiontoken",
+                                        REPLICA_CONFIG="off", PYTHONPATH=HERE, LIBREPLICA=LIBRARY)
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1, done.stderr[-2000:])
+        self.assertIn("OperationalError: libreplica: ", done.stderr)
+        self.assertLess(len(done.stderr), 5000)
+        return done.stderr
+
+    @staticmethod
+    def page(token, *keys):
+        return ("<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>%s</NextContinuationToken>%s"
+                "</ListBucketResult>" % (token, "".join("<CommonPrefixes><Prefix>x/%s/</Prefix></CommonPrefixes>" % key
+                                                        for key in keys))).encode()
+
+    @unittest.skipIf(SANITIZED, "a sanitizer takes more address space than the test allows")
+    def test_listings_that_never_end(self):
+        """Two tokens in turns went on for ever; a new token each time took all memory."""
+        tokens = iter(range(10**9))
+        for keys in ((), ("a",), ("b", "a")):
+            endpoint = self.serve(lambda path, headers: (200, {}, self.page(next(tokens), *keys)))
+            self.assertIn("lists without getting on", self.restore_from(endpoint))
+        endpoint = self.serve(lambda path, headers: (200, {}, self.page("a" if "token=b" in path else "b", "k")))
+        self.assertIn("lists without getting on", self.restore_from(endpoint))
+
+    @unittest.skipIf(SANITIZED, "a sanitizer takes more address space than the test allows")
+    def test_texts_without_a_bound_and_with_our_secrets(self):
+        """A region of 10 MB was an event of 10 MB, and the log then read as empty; keys that a store echoes were logged."""
+        def answer(path, headers):
+            return 301, {}, b"<Error><Code>PermanentRedirect</Code><Region>" + b"r" * 10000000 + b"</Region></Error>"
+        said = self.restore_from(self.serve(answer))
+        self.assertIn("the bucket is in another region", said)
+
+        def echo(path, headers):
+            return 400, {}, ("<Error><Code>Bad\x1b[8m</Code><Message>%s thesecretkey %s theaccesskey</Message></Error>" %
+                             ("m" * 50, headers.get("x-amz-security-token"))).encode()
+        said = self.restore_from(self.serve(echo))
+        for secret in ("thesecretkey", "thesessiontoken", "theaccesskey", "\x1b"):
+            self.assertNotIn(secret, said)
+
+    @unittest.skipIf(SANITIZED, "a sanitizer takes more address space than the test allows")
+    def test_a_body_that_never_ends(self):
+        """It was gathered until the memory ended; the exception then left through libcurl on a thread of ours."""
+        def answer(path, headers):
+            return 200, {}, b"<x>" * 10000000
+        self.assertRegex(self.restore_from(self.serve(answer)), "sent more than|out of memory|bad_alloc|not S3's")
 
 
 if __name__ == "__main__":

@@ -97,9 +97,13 @@ static uint64_t inode_of[MAX_FD];  // 0: nothing that is recorded
 static char is_folder[MAX_FD];
 static pid_t owner;
 
-static int64_t Nanos(struct timespec t) { return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec; }
+static int64_t Nanos(struct timespec t) {
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
-static struct timespec Time(int64_t nanos) { return (struct timespec){nanos / 1000000000, nanos % 1000000000}; }
+static struct timespec Time(int64_t nanos) {
+  return (struct timespec){nanos / 1000000000, nanos % 1000000000};
+}
 
 static int RawStat(int folder, const char* path, struct stat* st, int flags) {
   return (int)syscall(SYS_newfstatat, folder, path, st, flags);
@@ -233,9 +237,13 @@ void power_mark(const char* text) {
   UnlockLog();
 }
 
-static void BeforeFork(void) { pthread_mutex_lock(&mutex); }
+static void BeforeFork(void) {
+  pthread_mutex_lock(&mutex);
+}
 
-static void InParent(void) { pthread_mutex_unlock(&mutex); }
+static void InParent(void) {
+  pthread_mutex_unlock(&mutex);
+}
 
 static void InChild(void) {
   pthread_mutex_unlock(&mutex);
@@ -294,7 +302,9 @@ static int StoreIsDown(const char* full) {
 
 // ---- Descriptors
 
-static int Tracked(int fd) { return fd >= 0 && fd < MAX_FD && inode_of[fd] != 0; }
+static int Tracked(int fd) {
+  return fd >= 0 && fd < MAX_FD && inode_of[fd] != 0;
+}
 
 static int DoOpen(int folder, const char* path, int flags, mode_t mode) {
   if (boot[0] != 0 && path != NULL && strcmp(path, "/proc/sys/kernel/random/boot_id") == 0) path = boot;
@@ -330,13 +340,13 @@ static int DoOpen(int folder, const char* path, int flags, mode_t mode) {
   return fd;
 }
 
-#define MODE_OF(flags)                                \
-  mode_t mode = 0;                                    \
-  if (((flags) & (O_CREAT | __O_TMPFILE)) != 0) {     \
-    va_list arguments;                                \
-    va_start(arguments, flags);                       \
-    mode = va_arg(arguments, mode_t);                 \
-    va_end(arguments);                                \
+#define MODE_OF(flags)                            \
+  mode_t mode = 0;                                \
+  if (((flags) & (O_CREAT | __O_TMPFILE)) != 0) { \
+    va_list arguments;                            \
+    va_start(arguments, flags);                   \
+    mode = va_arg(arguments, mode_t);             \
+    va_end(arguments);                            \
   }
 
 int open(const char* path, int flags, ...) {
@@ -355,9 +365,15 @@ int openat64(int folder, const char* path, int flags, ...) {
   MODE_OF(flags)
   return DoOpen(folder, path, flags, mode);
 }
-int __open_2(const char* path, int flags) { return DoOpen(AT_FDCWD, path, flags, 0); }
-int __open64_2(const char* path, int flags) { return DoOpen(AT_FDCWD, path, flags, 0); }
-int creat(const char* path, mode_t mode) { return DoOpen(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, mode); }
+int __open_2(const char* path, int flags) {
+  return DoOpen(AT_FDCWD, path, flags, 0);
+}
+int __open64_2(const char* path, int flags) {
+  return DoOpen(AT_FDCWD, path, flags, 0);
+}
+int creat(const char* path, mode_t mode) {
+  return DoOpen(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, mode);
+}
 
 int close(int fd) {
   if (fd >= 0 && (fd == log_fd || fd == live_fd)) return 0;  // whoever closes all there are means its own
@@ -408,9 +424,15 @@ ssize_t pwrite64(int fd, const void* data, size_t size, off64_t at) {
   const struct iovec part = {(void*)data, size};
   return WriteParts(fd, &part, 1, at, 0);
 }
-ssize_t pwrite(int fd, const void* data, size_t size, off_t at) { return pwrite64(fd, data, size, at); }
-ssize_t writev(int fd, const struct iovec* parts, int count) { return WriteParts(fd, parts, count, 0, 1); }
-ssize_t pwritev(int fd, const struct iovec* parts, int count, off_t at) { return WriteParts(fd, parts, count, at, 0); }
+ssize_t pwrite(int fd, const void* data, size_t size, off_t at) {
+  return pwrite64(fd, data, size, at);
+}
+ssize_t writev(int fd, const struct iovec* parts, int count) {
+  return WriteParts(fd, parts, count, 0, 1);
+}
+ssize_t pwritev(int fd, const struct iovec* parts, int count, off_t at) {
+  return WriteParts(fd, parts, count, at, 0);
+}
 ssize_t pwritev64(int fd, const struct iovec* parts, int count, off64_t at) {
   return WriteParts(fd, parts, count, at, 0);
 }
@@ -425,7 +447,9 @@ int ftruncate64(int fd, off64_t size) {
   errno = error;
   return result;
 }
-int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
+int ftruncate(int fd, off_t size) {
+  return ftruncate64(fd, size);
+}
 
 int truncate64(const char* path, off64_t size) {
   const int fd = open64(path, O_WRONLY | O_CLOEXEC);
@@ -436,7 +460,9 @@ int truncate64(const char* path, off64_t size) {
   errno = error;
   return result;
 }
-int truncate(const char* path, off_t size) { return truncate64(path, size); }
+int truncate(const char* path, off_t size) {
+  return truncate64(path, size);
+}
 
 int fallocate64(int fd, int mode, off64_t at, off64_t size) {
   if (!Tracked(fd)) return (int)syscall(SYS_fallocate, fd, mode, at, size);
@@ -444,15 +470,20 @@ int fallocate64(int fd, int mode, off64_t at, off64_t size) {
   const int result = (int)syscall(SYS_fallocate, fd, mode, at, size);
   const int error = errno;
   struct stat st;
-  if (result == 0 && RawStat(fd, "", &st, AT_EMPTY_PATH) == 0)
-    Append(kResize, fd, 0, st.st_size, NULL, NULL, NULL, 0);
+  if (result == 0 && RawStat(fd, "", &st, AT_EMPTY_PATH) == 0) Append(kResize, fd, 0, st.st_size, NULL, NULL, NULL, 0);
   UnlockLog();
   errno = error;
   return result;
 }
-int fallocate(int fd, int mode, off_t at, off_t size) { return fallocate64(fd, mode, at, size); }
-int posix_fallocate64(int fd, off64_t at, off64_t size) { return fallocate64(fd, 0, at, size) == 0 ? 0 : errno; }
-int posix_fallocate(int fd, off_t at, off_t size) { return posix_fallocate64(fd, at, size); }
+int fallocate(int fd, int mode, off_t at, off_t size) {
+  return fallocate64(fd, mode, at, size);
+}
+int posix_fallocate64(int fd, off64_t at, off64_t size) {
+  return fallocate64(fd, 0, at, size) == 0 ? 0 : errno;
+}
+int posix_fallocate(int fd, off_t at, off_t size) {
+  return posix_fallocate64(fd, at, size);
+}
 
 // Callers fall back to reading and writing.
 ssize_t copy_file_range(int in, off64_t* in_at, int out, off64_t* out_at, size_t size, unsigned flags) {
@@ -465,7 +496,9 @@ ssize_t sendfile64(int out, int in, off64_t* at, size_t size) {
   errno = EINVAL;
   return -1;
 }
-ssize_t sendfile(int out, int in, off_t* at, size_t size) { return sendfile64(out, in, at, size); }
+ssize_t sendfile(int out, int in, off_t* at, size_t size) {
+  return sendfile64(out, in, at, size);
+}
 
 // ---- Durability
 
@@ -476,8 +509,12 @@ static int DoSync(int fd, enum operation operation) {
   UnlockLog();
   return 0;
 }
-int fsync(int fd) { return DoSync(fd, kSync); }
-int fdatasync(int fd) { return DoSync(fd, kDataSync); }
+int fsync(int fd) {
+  return DoSync(fd, kSync);
+}
+int fdatasync(int fd) {
+  return DoSync(fd, kDataSync);
+}
 int syncfs(int fd) {
   if (!Tracked(fd)) return 0;
   LockLog();
@@ -521,8 +558,12 @@ static int DoRename(int from_folder, const char* from, int to_folder, const char
   errno = error;
   return result;
 }
-int rename(const char* from, const char* to) { return DoRename(AT_FDCWD, from, AT_FDCWD, to, 0); }
-int renameat(int a, const char* from, int b, const char* to) { return DoRename(a, from, b, to, 0); }
+int rename(const char* from, const char* to) {
+  return DoRename(AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+int renameat(int a, const char* from, int b, const char* to) {
+  return DoRename(a, from, b, to, 0);
+}
 int renameat2(int a, const char* from, int b, const char* to, unsigned flags) {
   return DoRename(a, from, b, to, flags);
 }
@@ -544,7 +585,9 @@ int linkat(int from_folder, const char* from, int to_folder, const char* to, int
   errno = error;
   return result;
 }
-int link(const char* from, const char* to) { return linkat(AT_FDCWD, from, AT_FDCWD, to, 0); }
+int link(const char* from, const char* to) {
+  return linkat(AT_FDCWD, from, AT_FDCWD, to, 0);
+}
 
 int unlinkat(int folder, const char* path, int flags) {
   char full[MAX_PATH];
@@ -553,14 +596,17 @@ int unlinkat(int folder, const char* path, int flags) {
   LockLog();
   const int result = (int)syscall(SYS_unlinkat, folder, path, flags);
   const int error = errno;
-  if (result == 0)
-    Append((flags & AT_REMOVEDIR) != 0 ? kRemoveFolder : kUnlink, -1, 0, 0, name, NULL, NULL, 0);
+  if (result == 0) Append((flags & AT_REMOVEDIR) != 0 ? kRemoveFolder : kUnlink, -1, 0, 0, name, NULL, NULL, 0);
   UnlockLog();
   errno = error;
   return result;
 }
-int unlink(const char* path) { return unlinkat(AT_FDCWD, path, 0); }
-int rmdir(const char* path) { return unlinkat(AT_FDCWD, path, AT_REMOVEDIR); }
+int unlink(const char* path) {
+  return unlinkat(AT_FDCWD, path, 0);
+}
+int rmdir(const char* path) {
+  return unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+}
 int remove(const char* path) {
   if (unlink(path) == 0) return 0;
   return errno == EISDIR || errno == EPERM ? rmdir(path) : -1;
@@ -582,7 +628,9 @@ int mkdirat(int folder, const char* path, mode_t mode) {
   errno = error;
   return result;
 }
-int mkdir(const char* path, mode_t mode) { return mkdirat(AT_FDCWD, path, mode); }
+int mkdir(const char* path, mode_t mode) {
+  return mkdirat(AT_FDCWD, path, mode);
+}
 
 // ---- What stat shows
 
@@ -594,13 +642,27 @@ static int DoStat(int folder, const char* path, struct stat* st, int flags) {
   if (result == 0 && (of_descriptor ? Tracked(folder) : Below(folder, path, full, &name))) Forge(st);
   return result;
 }
-int stat(const char* path, struct stat* st) { return DoStat(AT_FDCWD, path, st, 0); }
-int lstat(const char* path, struct stat* st) { return DoStat(AT_FDCWD, path, st, AT_SYMLINK_NOFOLLOW); }
-int fstat(int fd, struct stat* st) { return DoStat(fd, "", st, AT_EMPTY_PATH); }
-int fstatat(int folder, const char* path, struct stat* st, int flags) { return DoStat(folder, path, st, flags); }
-int stat64(const char* path, struct stat64* st) { return stat(path, (struct stat*)st); }
-int lstat64(const char* path, struct stat64* st) { return lstat(path, (struct stat*)st); }
-int fstat64(int fd, struct stat64* st) { return fstat(fd, (struct stat*)st); }
+int stat(const char* path, struct stat* st) {
+  return DoStat(AT_FDCWD, path, st, 0);
+}
+int lstat(const char* path, struct stat* st) {
+  return DoStat(AT_FDCWD, path, st, AT_SYMLINK_NOFOLLOW);
+}
+int fstat(int fd, struct stat* st) {
+  return DoStat(fd, "", st, AT_EMPTY_PATH);
+}
+int fstatat(int folder, const char* path, struct stat* st, int flags) {
+  return DoStat(folder, path, st, flags);
+}
+int stat64(const char* path, struct stat64* st) {
+  return stat(path, (struct stat*)st);
+}
+int lstat64(const char* path, struct stat64* st) {
+  return lstat(path, (struct stat*)st);
+}
+int fstat64(int fd, struct stat64* st) {
+  return fstat(fd, (struct stat*)st);
+}
 int fstatat64(int folder, const char* path, struct stat64* st, int flags) {
   return DoStat(folder, path, (struct stat*)st, flags);
 }

@@ -86,12 +86,14 @@ TEST(LineageTest, WhoMayGoOn) {
   }
 }
 
-// Over all combinations of facts: nobody goes on in a history that another writer has continued, unless a person says so.
+// Over all combinations of facts: nobody goes on in a history that another writer has continued, unless a person says
+// so.
 TEST(LineageTest, Invariant_OneWriter_NobodyFollowsAnotherWriterUnasked) {
   constexpr int kFacts = 11;
   for (unsigned bits = 0; bits < 1U << kFacts; bits++) {
     auto bit = [bits](int i) { return (bits >> i & 1) != 0; };
-    const LineageFacts f = {false, bit(0), bit(1), bit(2), bit(3), bit(4), bit(5), bit(6), bit(7), bit(8), bit(9), bit(10)};
+    const LineageFacts f = {false,  bit(0), bit(1), bit(2), bit(3), bit(4),
+                            bit(5), bit(6), bit(7), bit(8), bit(9), bit(10)};
     if (!f.knows_history || f.restored || f.head_is_known || (f.same_folder && f.head_is_ours)) continue;
     const Lineage lineage = DecideLineage(f);
     EXPECT_TRUE(lineage == Lineage::kFenced || lineage == Lineage::kRefuseCopy) << bits;
