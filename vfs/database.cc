@@ -528,7 +528,8 @@ bool Database::Stale() const {
 }
 
 void Database::ForgetAfterFork() {
-  lock_fd_.Close();
+  // The object itself is the parent's image and is never used or destroyed in the child: only the descriptor goes.
+  ::close(lock_fd_.get());
 }
 
 }  // namespace replica
