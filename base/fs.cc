@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/fsuid.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -168,12 +169,17 @@ Status MakeOwnFolder(const std::string& path, const std::string& beside) {
   struct stat by {};
   if (::lstat(path.c_str(), &st) != 0) return ErrnoStatus(errno, "stat", path);
   const bool known = ::stat(beside.c_str(), &by) == 0;
+  struct stat around {};
+  const bool lost = !known && ::stat(ParentFolder(beside).c_str(), &around) == 0;
+  const uid_t owner = known ? by.st_uid : lost ? around.st_uid : ::geteuid();
+  // Root may act as somebody else (base/as_owner.h).
+  const auto acting = static_cast<uid_t>(::setfsuid(static_cast<uid_t>(-1)));
   std::string why;
   if (S_ISLNK(st.st_mode)) {
     why = "it is a link";
   } else if (!S_ISDIR(st.st_mode)) {
     why = "it is not a folder";
-  } else if (st.st_uid != ::geteuid() && st.st_uid != 0 && !(known && st.st_uid == by.st_uid)) {
+  } else if (st.st_uid != acting && st.st_uid != 0 && st.st_uid != owner) {
     why = "it belongs to user " + std::to_string(st.st_uid);
   } else if ((st.st_mode & S_IWOTH) != 0 && !(known && (by.st_mode & S_IWOTH) != 0)) {
     why = "everybody can write to it";

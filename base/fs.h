@@ -70,9 +70,10 @@ Status ReplaceFile(const std::string& path, std::string_view data, bool durable)
 Status RemoveFile(const std::string& path);
 // Creates a folder and those above it, mode 0700 for each it creates.
 Status MakeFolders(const std::string& path);
-// A folder of ours beside `beside`: made when it is not there. kPermission when what is there is a link, belongs to
-// somebody other than us, root or the owner of `beside`, or can be written by somebody who cannot write `beside`:
-// whoever else can put names into it could have us write, or remove, files elsewhere.
+// A folder of ours beside the file `beside`: made when it is not there. kPermission when what is there is a link, when
+// it belongs to somebody other than us, root or the owner of `beside` (of the folder around it, when the file is lost),
+// or when somebody can write to it who cannot write to `beside`: whoever else can put names into it could have us
+// write, or remove, files elsewhere.
 Status MakeOwnFolder(const std::string& path, const std::string& beside);
 // Names (not paths) of the regular files in a folder, sorted; empty when the folder is not there.
 Result<std::vector<std::string>> ListFiles(const std::string& folder);

@@ -425,6 +425,7 @@ Status ApplyJson(const std::string& text, AttachOptions* options) {
   const auto json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_object())
     return Invalid("replica_attach: the options are no JSON object, as in '{\"region\": \"eu-west-1\"}'");
+  const std::string endpoint = options->s3.endpoint;
   for (const auto& item : json.items()) {
     if (item.key() == "schema") {
       if (!item.value().is_string()) return Invalid("replica_attach: option \"schema\" must be a text");
@@ -444,6 +445,14 @@ Status ApplyJson(const std::string& text, AttachOptions* options) {
     REPLICA_TRY(JsonText(*found, item.value(), &value));
     Status status = found->apply(value, options);
     if (!status.ok()) return status.In(std::string("replica_attach: option \"") + found->option + "\"");
+  }
+  if (options->s3.endpoint != endpoint && !json.contains("access_key_id")) {
+    // The keys that are configured are for the server that is configured, and not for one that a statement names.
+    options->s3.access_key_id.clear();
+    options->s3.secret_access_key.clear();
+    options->s3.session_token.clear();
+  } else if (json.contains("access_key_id") && !json.contains("session_token")) {
+    options->s3.session_token.clear();  // it belongs to the other key
   }
   return Ok();
 }

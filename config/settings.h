@@ -59,7 +59,9 @@ using Values = std::map<std::string, Value>;  // by key; only those that are set
 // Sets the options that `values` give. The error names the value's source and its key.
 Status ApplyValues(const Values& values, AttachOptions* options);
 
-// Puts the JSON object of replica_attach over `options`. An unknown name is an error that lists the known ones.
+// Puts the JSON object of replica_attach over `options`. One that names another endpoint than `options` and no key of
+// its own leaves no key: what is configured for one server is not sent to another. An unknown name is an error that
+// lists the known ones.
 Status ApplyJson(const std::string& json, AttachOptions* options);
 // The JSON object that ApplyJson turns back into these options. Holds secrets.
 std::string OptionsAsJson(const AttachOptions& options);

@@ -167,7 +167,7 @@ namespace {
 Status GoOn(uint32_t page) {
   constexpr uint32_t kPagesBetweenLooks = 256;
   if (page % kPagesBetweenLooks != 0 || !CallOff::Asked()) return Ok();
-  return {Code::kInterrupted, "called off while the database was scanned"};
+  return {Code::kInterrupted, "cancelled while the database was scanned"};
 }
 
 }  // namespace

@@ -305,7 +305,13 @@ Status Engine::AdoptHead(const Id& generation, const Id& newest, const ReplicaHe
   const bool at_head = known.table_valid && state_.txid == head.txid && state_.checksum == t.checksum_after;
   if (head.end || source_->page_size() != h.page_size) {
     if (!head.end) events_.Add("generation", "the replica's page size is another: a new generation begins");
+    // The claim goes with the history. It is a proof of lineage, so the folder that had it until now must not keep it.
+    // A copy claims only after it has appended, and the end of the log is what it appends.
+    const ObjectBody claim = ObjectBody::FromBytes(ClaimText());
+    if (lineage != Lineage::kContinue && lineage != Lineage::kContinueCopy)
+      REPLICA_TRY(store_->Put(kClaimKey, claim, false));
     if (!head.end) REPLICA_TRY(EndGeneration(generation, head));
+    if (lineage == Lineage::kContinueCopy) REPLICA_TRY(store_->Put(kClaimKey, claim, false));
     return NewGeneration(newest);
   }
   const bool same_content = scanned.checksum() == t.checksum_after && scanned.pages() == t.pages_after;

@@ -23,8 +23,8 @@ constexpr long kConnectTimeoutMs = 10000;
 constexpr long kStallBytesPerSecond = 64;
 constexpr long kStallSeconds = 30;
 // And none lasts longer than this, however it drips: by the bytes that it may have.
-constexpr int64_t kLongestMs = 60000;
-constexpr uint64_t kLeastBytesPerMs = 32;
+constexpr int64_t kMaxRequestMs = 60000;
+constexpr uint64_t kMinBytesPerMs = 32;
 constexpr size_t kMaxHeaders = 100;
 constexpr size_t kMaxHeaderBytes = 64 << 10;
 constexpr size_t kIdleHandles = 16;
@@ -277,7 +277,7 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kStallSeconds);
   const uint64_t bytes = r.body.size + r.response_limit;
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
-                   static_cast<long>(std::min<uint64_t>(kLongestMs + bytes / kLeastBytesPerMs, INT32_MAX)));
+                   static_cast<long>(std::min<uint64_t>(kMaxRequestMs + bytes / kMinBytesPerMs, INT32_MAX)));
   curl_easy_setopt(easy, CURLOPT_SSLVERSION, long{CURL_SSLVERSION_TLSv1_2});
   curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
   if (!r.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, r.ca_file.c_str());

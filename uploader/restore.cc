@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -390,14 +391,32 @@ EngineState RestoredState(const StateFile& file, const std::string& url, const R
 // Holds the locks of a path's replica folder: one restore at a time, and no uploader meanwhile.
 Result<UniqueFd> LockFolder(const std::string& path) {
   const std::string lock_path = LockPath(path + "-replica");
-  REPLICA_ASSIGN(UniqueFd fd, OpenOwnFile(lock_path, O_RDWR | O_CREAT));
-  REPLICA_TRY(Lock(fd.get(), LockByte::kRestore, lock_path));
+  UniqueFd fd;
+  for (bool current = false; !current;) {
+    // A restore that failed meanwhile may have removed the folder that it had made, and the lock in it.
+    REPLICA_TRY(MakeOwnFolder(path + "-replica", path));
+    auto opened = OpenOwnFile(lock_path, O_RDWR | O_CREAT);
+    if (opened.status().code() == Code::kNotFound) continue;
+    REPLICA_TRY(opened.status());
+    fd = std::move(*opened);
+    REPLICA_TRY(Lock(fd.get(), LockByte::kRestore, lock_path));
+    struct stat held {};
+    current = ::fstat(fd.get(), &held) == 0 && FileIdOf(lock_path) == FileId{held.st_dev, held.st_ino};
+  }
   if (FileExists(path))
     return Status(Code::kExists, path + " exists: a restore never overwrites; remove it or choose another path");
   if (!TryLock(fd.get(), LockByte::kLeader))
     return Status(Code::kConflict,
                   path + " is being replicated by a running process: stop it before restoring to this path");
   return fd;
+}
+
+// Removes a folder that was made for a restore that then failed, unless somebody has begun to use it. A control block
+// is made under the creation lock, so none is being made while that is held, and without one nobody counts on this
+// lock: whoever waits for it looks again (LockFolder), or makes both anew.
+void RemoveUnusedFolder(const std::string& folder, int lock_fd) {
+  if (!TryLock(lock_fd, LockByte::kCreation) || FileExists(folder + "/control")) return;
+  if (RemoveFile(LockPath(folder)).ok()) (void)::rmdir(folder.c_str());
 }
 
 }  // namespace
@@ -453,13 +472,11 @@ Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& targ
     return Status(Code::kNotFound, "the folder " + ParentFolder(path) + " does not exist: create it first");
   const std::string folder = path + "-replica";
   const bool folder_is_new = !FileExists(folder);
-  REPLICA_TRY(MakeOwnFolder(folder, path));
   REPLICA_ASSIGN(UniqueFd lock, LockFolder(path));
   const std::string temporary = path + ".restore-" + std::to_string(::getpid());
   auto restored = RestoreFile(store, target, temporary, progress);
   if (!restored.ok()) {
-    // A folder that was made for nothing. (Not when somebody else has put something into it.)
-    if (folder_is_new && ListFiles(folder).ok() && RemoveFile(LockPath(folder)).ok()) (void)::rmdir(folder.c_str());
+    if (folder_is_new) RemoveUnusedFolder(folder, lock.get());
     return restored;
   }
   // The state first, and the file last: whoever finds the file finds how it came there. Nobody leads meanwhile.

@@ -3,6 +3,7 @@
 #define LIBREPLICA_VFS_WAL_READING_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -25,14 +26,13 @@ struct WalSource::Reading {
   const WalPosition* until = nullptr;
   std::unordered_map<uint64_t, int64_t> times;  // packed position → commit time
   int64_t last_time = 0;
-  std::vector<Observed> observed;  // as WalSource::observed_
+  const std::map<uint64_t, int64_t>* observed = nullptr;  // WalSource::observed_
 
   // When the WAL was first seen to reach this commit; of one that was never looked at, the time of the one before.
   int64_t ObservedTime(const WalPosition& commit) const {
     const uint64_t position = commit.Packed();
-    for (const Observed& o : observed)
-      if (o.position >> 32 == position >> 32 && o.position >= position) return o.time;
-    return last_time;
+    const auto end = observed->lower_bound(position);
+    return end != observed->end() && end->first >> 32 == position >> 32 ? end->second : last_time;
   }
   std::string scratch[2];
 

@@ -145,10 +145,9 @@ void WalSource::Observe() {
     c->observed_time.store(0);
     return;
   }
-  if (!observed_.empty() && observed_.back().position == end) return;
-  if (observed_.size() >= kMaxObserved) observed_.pop_front();
+  if (observed_.size() >= kMaxObserved || observed_.count(end) != 0) return;
   const int64_t now = SystemClock().WallMicros();
-  observed_.push_back({end, now});
+  observed_[end] = now;
   if (tapped) return;
   c->observed_changes.store(header.changes);
   if (c->observed_time.load() == 0) c->observed_time.store(now);
@@ -334,7 +333,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   // A commit of a process without libreplica, or one that fell out of the ring, has the time when it was first seen to
   // be there, or that of the one before it, or else of now.
   Observe();
-  r.observed.assign(observed_.begin(), observed_.end());
+  r.observed = &observed_;
   const int64_t now = SystemClock().WallMicros();
   r.last_time = 0;
 
@@ -401,6 +400,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   if (b.end.SameWal(position_) && b.end.frame == position_.frame) anchor_ = anchor;
   position_ = b.end;
   b.whole = status.ok() && until == nullptr && reached_end_;
+  if (b.whole) observed_.clear();
   // Commits that do not add up with SQLite's count must not be told: some before them are missing.
   if (lost_) return status;
   // What was read before the trouble is good; the trouble will be met again from the new position, for which the

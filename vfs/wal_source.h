@@ -5,7 +5,7 @@
 #ifndef LIBREPLICA_VFS_WAL_SOURCE_H_
 #define LIBREPLICA_VFS_WAL_SOURCE_H_
 
-#include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -92,12 +92,9 @@ class WalSource : public Source {
   std::unique_ptr<RestartGuard> guard_;  // null without the option
   uint64_t relieved_ = 0;                // packed: the end of the WAL at the last Relieve with a guard
   const uint32_t page_size_;
-  // Ends of the WAL as Observe has seen them, oldest first: those that are not captured.
-  struct Observed {
-    uint64_t position;  // packed
-    int64_t time;       // wall clock, microseconds
-  };
-  std::deque<Observed> observed_;
+  // Ends of the WAL as Observe has seen them since capture last came to the end: packed position → wall clock,
+  // microseconds. Full, it takes no more: later commits then have the time of the one before them.
+  std::map<uint64_t, int64_t> observed_;
   static constexpr size_t kMaxObserved = 100000;
   bool renewed_ = false;      // the last Collect began with a read transaction of the guard's
   bool reached_end_ = false;  // the last Collect read all that was committed when it began
