@@ -49,7 +49,7 @@ Status Service::Start() {
     opened_closed_ = database_->Closed(opened_);
   }
   wanted_ = true;
-  abandoned_ = false;
+  abandoned_.store(false);
   changed_.notify_all();
   if (running_) return Ok();
   auto thread = StartThread("replica-lead", [self = shared_from_this()] { self->Run(); });
@@ -112,7 +112,8 @@ void Service::AwaitStopped(int64_t micros) {
   const auto local = std::chrono::steady_clock::now() + std::chrono::microseconds(kLocalWork);
   while (leading_ && !wanted_ && std::chrono::steady_clock::now() < local) lock.WaitUntil(changed_, local);
   // From here on the database is closed: a thread that gets the leadership later leaves the files alone.
-  abandoned_ = running_ && !wanted_ && !leading_;
+  abandoned_.store(running_ && !wanted_ && !leading_);
+  database_->leadership().Look();
 }
 
 bool Service::Unsent() const {
@@ -131,17 +132,19 @@ void Service::Run() {
   for (;;) {
     const std::string path = LockPath(database_->folder());
     bool waited = false;
-    const bool locked = AwaitLeadership(path, &waited);
+    const bool turn = TakeTurn(&waited);
+    const bool locked = turn && AwaitLeadership(path, &waited);
     {
       MutexLock guard(mutex_);
       blocked_ = false;
       changed_.notify_all();
       // Not wanted any more, but the leader before it ended without having sent everything: then it does that.
-      if (!wanted_ && (!locked || abandoned_ || (waited && !Unsent()))) {
-        LetGo();
+      if (!wanted_ && (!locked || abandoned_.load() || (waited && !Unsent()))) {
+        if (turn) LetGo();
         running_ = false;
         return;
       }
+      if (!turn) continue;  // it was abandoned, and is wanted again
       leading_ = true;
     }
     Status status;
@@ -182,6 +185,14 @@ void Service::Run() {
 void Service::LetGo() {
   Unlock(database_->lock_fd(), LockByte::kLeader);
   Unlock(database_->lock_fd(), LockByte::kDedicated);
+  database_->leadership().Give();
+}
+
+bool Service::TakeTurn(bool* waited) {
+  if (database_->leadership().TryTake()) return true;
+  *waited = true;
+  SetBlocked();
+  return database_->leadership().Take(abandoned_);
 }
 
 bool Service::Wanted() {

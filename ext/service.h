@@ -13,6 +13,7 @@
 #ifndef LIBREPLICA_EXT_SERVICE_H_
 #define LIBREPLICA_EXT_SERVICE_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <string>
@@ -53,6 +54,9 @@ class Service : public std::enable_shared_from_this<Service> {
   void Run() EXCLUDES(mutex_);
   // Waits for the leadership on the database's lock. `waited`: another process had it.
   bool AwaitLeadership(const std::string& path, bool* waited) EXCLUDES(mutex_);
+  // Waits until no other service of this process works with the database: it may have been attached anew while the
+  // thread of the service before is still in line. False when this one is abandoned meanwhile.
+  bool TakeTurn(bool* waited) EXCLUDES(mutex_);
   void SetBlocked() EXCLUDES(mutex_);
   bool Wanted() EXCLUDES(mutex_);
   void LetGo();
@@ -73,8 +77,8 @@ class Service : public std::enable_shared_from_this<Service> {
   std::condition_variable changed_;
   bool wanted_ GUARDED_BY(mutex_) = false;
   bool running_ GUARDED_BY(mutex_) = false;    // the thread exists
-  bool abandoned_ GUARDED_BY(mutex_) = false;  // stopped, and nobody waits for the thread that is in line
-  bool blocked_ GUARDED_BY(mutex_) = false;    // it sleeps until another process gives the lock away
+  std::atomic<bool> abandoned_{false};         // stopped, and nobody waits for the thread that is in line; see Turn
+  bool blocked_ GUARDED_BY(mutex_) = false;    // it sleeps until another process, or service, gives the lock away
   bool leading_ GUARDED_BY(mutex_) = false;    // it may have a connection to the database open
   uint64_t term_ GUARDED_BY(mutex_) = 0;       // times that it has led
   uint64_t stop_term_ GUARDED_BY(mutex_) = 0;  // term_ when it was last stopped

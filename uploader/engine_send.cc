@@ -17,6 +17,14 @@ constexpr int64_t kLookInterval = 900000000;   // µs, at least, between looks w
 constexpr int64_t kLookAgain = 60000000;       // µs, the same after one that had no answer
 constexpr int64_t kPersonBackoff = 5000000;    // µs, at least, for an error that only a person can mend
 
+// The store got something else than what was encoded. It was damaged on the way there, which passes; or it is damaged
+// here, which does not.
+bool DamagedHere(const Status& put, const EncodedSegment& e) {
+  if (put.code() != Code::kCorrupt) return false;
+  auto bytes = ReadFile(e.path, e.size + 1);
+  return bytes.ok() && ObjectBody::FromBytes(std::move(*bytes)).sha256 != e.sha256;
+}
+
 }  // namespace
 
 void Engine::Send() {
@@ -98,6 +106,10 @@ void Engine::LogDone(const Status& result) {
     control_->put_errors.fetch_add(1);
     if (!FileExists(queue_.front().encoded.path)) {
       DropSpool("a spooled segment is gone: " + status.message());
+      return;
+    }
+    if (DamagedHere(result, queue_.front().encoded)) {
+      DropSpool("a spooled segment is damaged: " + status.message());
       return;
     }
     if (status.code() == Code::kTooLarge && TooLarge(&status)) return;
@@ -231,7 +243,7 @@ void Engine::SnapshotDone(const Status& result) {
       snapshot_not_before_ = clock_.SteadyMicros() + kSnapshotPause;
       return;
     }
-    if (!FileExists(snapshot_->path)) snapshot_.reset();  // a new one is made
+    if (!FileExists(snapshot_->path) || DamagedHere(result, *snapshot_)) snapshot_.reset();  // a new one is made
     SetError(status);
     Backoff(status, &snapshot_attempts_, &snapshot_retry_at_);
     return;

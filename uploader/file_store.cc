@@ -10,7 +10,9 @@
 #include <filesystem>
 #include <system_error>
 
+#include "base/bytes.h"
 #include "base/fs.h"
+#include "base/sha256.h"
 
 namespace replica {
 namespace {
@@ -24,8 +26,10 @@ bool IsTemporary(const std::string& name) {
   return name.rfind(kTemporary, 0) == 0;
 }
 
+// What is stored is what was encoded: S3 compares the digest with what it received, and so does this.
 Status WriteBody(int fd, const ObjectBody& body, const std::string& path) {
   if (body.path.empty()) return WriteAt(fd, body.bytes.data(), body.bytes.size(), 0, path);
+  Sha256 sha;
   REPLICA_ASSIGN(UniqueFd in, OpenOwnFile(body.path, O_RDONLY));
   std::string piece(1 << 20, '\0');
   for (uint64_t at = 0; at < body.size;) {
@@ -33,8 +37,12 @@ Status WriteBody(int fd, const ObjectBody& body, const std::string& path) {
     REPLICA_ASSIGN(size_t n, ReadAt(in.get(), piece.data(), want, at, body.path));
     if (n != want) return {Code::kIo, body.path + " became shorter while it was uploaded"};
     REPLICA_TRY(WriteAt(fd, piece.data(), n, at, path));
+    sha.Update({piece.data(), n});
     at += n;
   }
+  const Sha256::Digest digest = sha.Finish();
+  if (HexEncode(digest.data(), digest.size()) != body.sha256)
+    return {Code::kCorrupt, body.path + " is not what was written there"};
   return Ok();
 }
 

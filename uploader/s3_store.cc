@@ -108,6 +108,8 @@ Status S3Error(const HttpResponse& response, const std::string& action, const st
                 "bucket and its objects");
   if (response.status == 413 || code == "EntityTooLarge" || code == "RequestEntityTooLarge")
     return with(Code::kTooLarge, "the store, or a proxy before it, takes no object as large: raise that limit");
+  if (code == "XAmzContentSHA256Mismatch" || code == "BadDigest")
+    return with(Code::kCorrupt, "what arrived is not what was sent: it will be tried again");
   if (response.status == 404) return with(Code::kNotFound, "it is not there");
   if (response.status == 412) return with(Code::kExists, "it exists already");
   if (response.status == 501)

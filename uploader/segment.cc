@@ -1,10 +1,9 @@
 #include "uploader/segment.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 
 #include "base/hash.h"
+#include "base/sha256.h"
 #include "uploader/page_table.h"
 
 namespace replica {
@@ -86,7 +85,7 @@ std::string EncodeEnd(SegmentHeader header, int64_t wall_micros) {
   trailer.meta_hash = Hash64(std::string_view());
   std::string out = EncodeHeader(header);
   const std::string unhashed = out + EncodeTrailer(trailer).substr(0, kShaOffset);
-  (void)EVP_Digest(unhashed.data(), unhashed.size(), trailer.sha256.data(), nullptr, EVP_sha256(), nullptr);
+  trailer.sha256 = Sha256::Of(unhashed);
   return out + EncodeTrailer(trailer);
 }
 

@@ -1,7 +1,6 @@
 #include "uploader/segment_reader.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <zstd.h>
 
@@ -9,6 +8,7 @@
 #include <cerrno>
 
 #include "base/hash.h"
+#include "base/sha256.h"
 
 namespace replica {
 
@@ -134,25 +134,15 @@ Status SegmentReader::ReadAll(const BaseFetch& base, const PageSink& sink) {
 }
 
 Status SegmentReader::CheckSha256() {
-  EVP_MD_CTX* sha = EVP_MD_CTX_new();
-  if (sha == nullptr || EVP_DigestInit_ex(sha, EVP_sha256(), nullptr) != 1) {
-    EVP_MD_CTX_free(sha);
-    return {Code::kInternal, "cannot set up SHA-256 (out of memory?)"};
-  }
+  Sha256 sha;
   const uint64_t end = bytes_->size() - 8 - 8 - segment_.trailer.sha256.size();
-  Status status;
-  for (uint64_t at = 0; at < end && status.ok();) {
-    uint64_t n = std::min<uint64_t>(end - at, 4 << 20);
-    auto piece = bytes_->Read(at, n);
-    status = piece.status();
-    if (status.ok()) EVP_DigestUpdate(sha, piece->data(), piece->size());
+  for (uint64_t at = 0; at < end;) {
+    const uint64_t n = std::min<uint64_t>(end - at, 4 << 20);
+    REPLICA_ASSIGN(const std::string piece, bytes_->Read(at, n));
+    sha.Update(piece);
     at += n;
   }
-  std::array<uint8_t, 32> digest{};
-  EVP_DigestFinal_ex(sha, digest.data(), nullptr);
-  EVP_MD_CTX_free(sha);
-  if (status.ok() && digest != segment_.trailer.sha256) status = Damaged("its content fails the trailer's SHA-256");
-  return status;
+  return sha.Finish() == segment_.trailer.sha256 ? Ok() : Damaged("its content fails the trailer's SHA-256");
 }
 
 }  // namespace replica

@@ -1,7 +1,6 @@
 #include "uploader/segment_writer.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -42,9 +41,7 @@ Result<std::unique_ptr<SegmentWriter>> SegmentWriter::Create(const std::string& 
   REPLICA_TRY(RemoveFile(temporary));
   REPLICA_ASSIGN(UniqueFd fd, OpenFile(temporary, O_RDWR | O_CREAT | O_EXCL));
   std::unique_ptr<SegmentWriter> writer(new SegmentWriter(path, std::move(fd), header, options));
-  if (writer->zstd_ == nullptr || writer->sha_ == nullptr ||
-      EVP_DigestInit_ex(writer->sha_, EVP_sha256(), nullptr) != 1)
-    return Status(Code::kInternal, "cannot set up zstd or SHA-256 (out of memory?)");
+  if (writer->zstd_ == nullptr) return Status(Code::kInternal, "cannot set up zstd (out of memory?)");
   REPLICA_TRY(writer->Append(EncodeHeader(header)));
   return writer;
 }
@@ -54,14 +51,12 @@ SegmentWriter::SegmentWriter(std::string path, UniqueFd fd, const SegmentHeader&
       temporary_(path_ + ".tmp"),
       options_(options),
       fd_(std::move(fd)),
-      zstd_(ZSTD_createCCtx()),
-      sha_(EVP_MD_CTX_new()) {
+      zstd_(ZSTD_createCCtx()) {
   segment_.header = header;
 }
 
 SegmentWriter::~SegmentWriter() {
   ZSTD_freeCCtx(zstd_);
-  EVP_MD_CTX_free(sha_);
   if (!finished_) ::unlink(temporary_.c_str());
 }
 
@@ -105,7 +100,7 @@ Status SegmentWriter::CloseBlock() {
 }
 
 Status SegmentWriter::Append(std::string_view bytes) {
-  EVP_DigestUpdate(sha_, bytes.data(), bytes.size());
+  sha_.Update(bytes);
   offset_ += bytes.size();
   out_.append(bytes);
   return out_.size() >= kWriteBuffer ? Flush() : Ok();
@@ -125,7 +120,7 @@ Result<EncodedSegment> SegmentWriter::Finish(const SegmentTrailer& trailer, std:
   t = trailer;
   t.block_count = static_cast<uint32_t>(segment_.blocks.size());
   if ((segment_.versions.size() > kMaxVersions && (segment_.header.flags & kSegmentPageHashes) == 0) ||
-      segment_.blocks.size() > kMaxBlocks || commits.size() > kMaxCommits)
+      segment_.blocks.size() > kMaxBlocks || segment_.commits.size() > kMaxCommits)
     return Status(Code::kUnsupported, path_ + ": more pages or commits than one object may hold");
   t.version_count = segment_.versions.size();
   t.commit_count = segment_.commits.size();
@@ -140,16 +135,11 @@ Result<EncodedSegment> SegmentWriter::Finish(const SegmentTrailer& trailer, std:
   // The SHA-256 in the trailer covers all that stands before it, the trailer's own fields included.
   std::string end = EncodeTrailer(t);
   const size_t sha_offset = end.size() - 8 - 8 - t.sha256.size();
-  EVP_DigestUpdate(sha_, end.data(), sha_offset);
-  EVP_MD_CTX* inner = EVP_MD_CTX_new();
-  if (inner == nullptr || EVP_MD_CTX_copy_ex(inner, sha_) != 1)
-    return Status(Code::kInternal, "cannot copy a SHA-256 state (out of memory?)");
-  EVP_DigestFinal_ex(inner, t.sha256.data(), nullptr);
-  EVP_MD_CTX_free(inner);
+  sha_.Update(std::string_view(end).substr(0, sha_offset));
+  t.sha256 = sha_.Finish();
   end = EncodeTrailer(t);
-  EVP_DigestUpdate(sha_, end.data() + sha_offset, end.size() - sha_offset);
-  std::array<uint8_t, 32> whole{};
-  EVP_DigestFinal_ex(sha_, whole.data(), nullptr);
+  sha_.Update(std::string_view(end).substr(sha_offset));
+  const Sha256::Digest whole = sha_.Finish();
   out_.append(end);
   offset_ += end.size();
   REPLICA_TRY(Flush());

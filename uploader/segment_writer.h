@@ -10,11 +10,11 @@
 #include <string>
 
 #include "base/fs.h"
+#include "base/sha256.h"
 #include "base/status.h"
 #include "uploader/segment.h"
 
-typedef struct evp_md_ctx_st EVP_MD_CTX;  // NOLINT: OpenSSL's own name
-typedef struct ZSTD_CCtx_s ZSTD_CCtx;     // NOLINT: zstd's own name
+typedef struct ZSTD_CCtx_s ZSTD_CCtx;  // NOLINT: zstd's own name
 
 namespace replica {
 
@@ -69,7 +69,7 @@ class SegmentWriter {
   std::string stored_;    // compressed block, reused
   bool finished_ = false;
   ZSTD_CCtx* zstd_ = nullptr;
-  EVP_MD_CTX* sha_ = nullptr;
+  Sha256 sha_;  // of all that was appended
 };
 
 }  // namespace replica

@@ -1,8 +1,5 @@
 #include "uploader/store.h"
 
-#include <openssl/evp.h>
-
-#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -10,13 +7,13 @@
 
 #include "base/bytes.h"
 #include "base/call_off.h"
+#include "base/sha256.h"
 
 namespace replica {
 
 ObjectBody ObjectBody::FromBytes(std::string bytes) {
   ObjectBody body;
-  std::array<unsigned char, 32> digest{};
-  EVP_Digest(bytes.data(), bytes.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
+  const Sha256::Digest digest = Sha256::Of(bytes);
   body.sha256 = HexEncode(digest.data(), digest.size());
   body.size = bytes.size();
   body.bytes = std::move(bytes);

@@ -2,7 +2,8 @@
 //
 // Every method may be called from any thread. Errors: kNotFound (no such key), kExists (if_absent and the key is
 // there), kUnavailable (try again later), kPermission (credentials or rights), kUnsupported (the store cannot do it),
-// and the codes of base/fs.h for a folder. Messages name the object by its full URL and never hold a credential.
+// kCorrupt (a PUT whose body does not have its SHA-256, or an answer that makes no sense), and the codes of base/fs.h
+// for a folder. Messages name the object by its full URL and never hold a credential.
 #ifndef LIBREPLICA_UPLOADER_STORE_H_
 #define LIBREPLICA_UPLOADER_STORE_H_
 

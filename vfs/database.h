@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "base/status.h"
 #include "base/thread_annotations.h"
+#include "base/turn.h"
 #include "uploader/state.h"
 #include "vfs/wal_format.h"
 
@@ -56,6 +57,8 @@ class Database {
   std::string spool_folder() const { return folder_ + "/spool"; }
   // Of <folder>/lock: the description that this process's byte locks belong to.
   int lock_fd() const { return lock_fd_.get(); }
+  // Who of this process may compete for the leadership, and have it, through that descriptor.
+  Turn& leadership() { return leadership_; }
   ControlBlock* control() const { return mapping_->block(); }
 
   // The tap. Called with SQLite's WAL write lock held, just before it is released; `region0` is the wal-index. No lock,
@@ -207,8 +210,10 @@ class Database {
   // The gate lock: this mutex among the process's threads, an open-file-description lock on byte 1 of `lock` among
   // processes (the kernel drops it when its holder dies). Held for memory and local file writes only.
   Mutex gate_;
-  // Of `lock`: all byte locks of this process for this database are this one description's.
+  // Of `lock`: all byte locks of this process for this database are this one description's. Bytes 1 and 3 are taken
+  // and freed under gate_, the leadership's by whoever has the turn.
   UniqueFd lock_fd_;
+  Turn leadership_;
   int users_ GUARDED_BY(gate_) = 0;  // while not 0: a shared lock on byte 3 of `lock`
 };
 

@@ -1,4 +1,5 @@
 """Uploading in a process of its own: replica replicate, alone and beside applications, and uploader=process."""
+import fcntl
 import json
 import os
 import pathlib
@@ -6,6 +7,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -337,6 +339,25 @@ class UploaderTest(harness.TestCase):
             application.sync()  # whoever uploads now
         application.close()
         self.assert_equal_to_replica(61)
+
+    def test_regression_attached_anew_in_line_for_the_leadership_there_is_one_leader(self):
+        """The thread of the service before got the leadership together with the new one's, and freed it for both."""
+        application = Application(self, self.path("a.db"), self.environment())
+        application.commit()
+        uploader = self.replicate()
+        self.uploader(application, "process")
+        for interval in (10, 20, 30):
+            application.ask("harness.one(db, 'SELECT replica_attach(?, ?)', %r, '{\"sync_interval_ms\": %d}')" %
+                            (self.url() + "/a.db", interval))
+        uploader.kill()
+        self.uploader(application, "thread")
+        application.sync()
+        with open(self.path("a.db-replica", "lock"), "r+") as lock:
+            wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)  # the leadership's byte
+            found = struct.unpack("hhqqi4x", fcntl.fcntl(lock, fcntl.F_OFD_GETLK, wanted))[0]
+        self.assertEqual(found, fcntl.F_WRLCK, "the leader does not have the lock")
+        application.close()
+        self.assert_equal_to_replica(1)
 
     def test_uploader_process_that_does_not_answer_is_started_again(self):
         application = Application(self, self.path("a.db"), self.environment(REPLICA_UPLOADER="process"))
