@@ -17,6 +17,7 @@ enum class LockByte {
   kCreation = 2,   // creation of the control block
   kUsers = 3,      // shared by every process with a connection to the database
   kRestore = 5,    // a restore to the database's path
+  kChain = 6,      // the chain of WALs in the control block
   kDedicated = 4,  // a process whose work uploading is: it has, or waits for, the leadership; others yield to it
 };
 

@@ -9,7 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <random>
 
 #include "base/boot.h"
 #include "base/byte_lock.h"
@@ -20,7 +19,7 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kMagic = 0x3830305254434c52;        // "RLCTR008"; changes with the struct
+constexpr uint64_t kMagic = 0x3930305254434c52;        // "RLCTR009"; changes with the struct
 constexpr uint64_t kAnyVersion = 0x0000005254434c52;   // "RLCTR": what all versions have in common …
 constexpr uint64_t kVersionless = 0x000000ffffffffff;  // … in these bytes
 
@@ -127,8 +126,6 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
   if (error != 0) return ErrnoStatus(error, "allocate", temporary);
   REPLICA_ASSIGN(ControlBlock * block, Map(fd, temporary));
   block->wake_at.store(kWakeNever);
-  std::random_device random;
-  block->users_epoch.store(uint64_t{random()} << 32 | random());
   block->boot.store(BootHash());
   block->magic.store(kMagic);
   if (::rename(temporary.c_str(), path.c_str()) != 0) {

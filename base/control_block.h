@@ -44,35 +44,26 @@ struct ControlBlock {
   alignas(64) std::atomic<uint64_t> committed;  // packed position of the last commit (seq_cst against wake_at)
   std::atomic<uint32_t> committed_changes;      // SQLite's iChange at it; stored before `committed`
   std::atomic<uint32_t> time_next;              // index of the next CommitTime
-  std::atomic<uint64_t> gate_life;              // Database::Life then: iChange means something within one life only
-  std::atomic<uint64_t> gate_position;          // where the last WAL ended that passed the restart gate
-  std::atomic<uint32_t> gate_changes;           // iChange there; stored before gate_position
-  std::atomic<uint32_t> commit_wakes;           // times a commit woke the leader
+  std::atomic<uint64_t> chain_end;     // of the chain below: last frame seen << 32 | iChange there, in one word
+  std::atomic<uint32_t> commit_wakes;  // times a commit woke the leader
   // A commit that was not captured when the ring of times came to be overwritten: how old the oldest is, however many
   // follow. Means something while captured_changes has not reached oldest_changes.
   std::atomic<int64_t> oldest_time;      // wall clock, microseconds; stored before oldest_changes
   std::atomic<uint32_t> oldest_changes;  // SQLite's iChange at it
-  // The first commit seen in the WAL that is there now, and the gate before it: proof that this WAL follows that gate,
-  // which outlives a crash (a recovery of the wal-index restarts iChange). begin_position is cleared first and stored
-  // last.
-  std::atomic<uint64_t> begin_position;      // packed position of the commit; 0: not known, or being written
-  std::atomic<uint64_t> begin_life;          // Database::Life then
-  std::atomic<uint64_t> begin_gate;          // gate_position then; 0: no gate in that life
-  std::atomic<uint64_t> begin_closed;        // without a gate in that life: closed_gate, if the file was as left; or 0
-  std::atomic<uint32_t> begin_gate_changes;  // gate_changes then
-  std::atomic<uint32_t> begin_changes;       // iChange at the commit
-
-  // The last close that deleted the WAL: written by whoever made it, who had the whole file locked. closed_stamp is
-  // cleared first and stored last.
-  std::atomic<uint64_t> closed_stamp;        // hash of the database file's stamp as it was left; 0: not known
-  std::atomic<uint64_t> closed_gate;         // where the last WAL ended, if need be of an earlier life; 0: not known
-  std::atomic<uint64_t> closed_life;         // Database::Life then, when the WAL held nothing; 0: it did
-  std::atomic<uint64_t> closed_anchor_gate;  // gate_position then; 0: no gate in that life
-  std::atomic<uint32_t> closed_changes;      // iChange then
-
-  // One more each time a connection comes after there was none: then SQLite may have rebuilt the wal-index, in the same
-  // file, and counts anew. Begins at random, so that no life is taken for one of an earlier control block.
-  std::atomic<uint64_t> users_epoch;
+  // The chain of WALs (vfs/wal_chain.h), but for its end. Two slots: chain_turn is raised after the other slot was
+  // written, so that a process that is killed leaves a whole one. Changed and read under lock byte 6.
+  struct Chain {
+    std::atomic<uint64_t> id;
+    std::atomic<uint64_t> salts;
+    std::atomic<uint64_t> opened;
+    std::atomic<uint64_t> left;
+    std::atomic<uint32_t> ordinal;
+    std::atomic<uint32_t> previous_end;
+    std::atomic<uint32_t> left_end;
+    std::atomic<uint32_t> judged;
+  };
+  Chain chain[2];
+  std::atomic<uint32_t> chain_turn;  // chain[chain_turn % 2] counts
 
   // --- what the tap reads: written by the leader.
   alignas(64) std::atomic<uint32_t> active;  // 1: a position is known, so the restart gate must let no frame die

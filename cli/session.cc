@@ -252,9 +252,8 @@ bool WrittenSinceCapture(const std::string& path) {
   // Nobody stamped it: did the last close find just what was captured?
   auto database = Hub::Get().FindDatabase(path);
   if (database == nullptr) return true;
-  const ClosedAt closed = database->Closed(stamp);
-  return closed.gate != PackPosition(state->wal.salts, state->wal.frame) &&
-         (closed.anchor.life == 0 || closed.anchor != state->anchor);
+  auto chain = database->Chain();
+  return !chain.ok() || chain->left != HashOf(stamp) || chain->left_end != chain->end || !IsEnd(state->wal, *chain);
 }
 
 }  // namespace

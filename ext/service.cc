@@ -41,13 +41,6 @@ Service::Service(std::shared_ptr<Database> database, std::shared_ptr<Store> stor
 
 Status Service::Start() {
   MutexLock lock(mutex_);
-  if (!wanted_) {
-    // Before the application's first commit through this process: what a leader may conclude from an unchanged file.
-    opened_wal_ = database_->WalOnDisk();
-    opened_ = StampOf(database_->path());
-    opened_life_ = database_->Life();
-    opened_closed_ = database_->Closed(opened_);
-  }
   wanted_ = true;
   abandoned_.store(false);
   changed_.notify_all();
@@ -253,20 +246,12 @@ Status Service::Lead(bool* yielded) {
   Engine::Place place;
   place.database = database_->path();
   place.folder = database_->folder();
-  // With the source's connection open nobody closes last any more. A file that still is as a close left it has not been
-  // checkpointed since, so the WAL that is there is the first since.
-  place.closed_wal = database_->WalOnDisk();
-  place.closed = database_->Closed(StampOf(database_->path()));
   if (loud_)
     place.tell = [](const std::string& message) { (void)std::fprintf(stderr, "libreplica: %s\n", message.c_str()); };
   bool wanted = false;
   {
     MutexLock lock(mutex_);
     wanted = wanted_;
-    place.opened = opened_;
-    place.opened_life = opened_life_;
-    place.opened_closed = opened_closed_;
-    place.opened_wal = opened_wal_;
     place.handover = handover_;
     place.yields = !dedicated_;
   }
@@ -283,11 +268,13 @@ Status Service::Lead(bool* yielded) {
   {
     MutexLock lock(mutex_);
     engine_ = nullptr;
-    // What was true when the database was opened is no longer, should this thread lead again.
-    opened_ = {};
   }
   source.reset();
-  engine.StampCleanClose(database_->Closed(StampOf(database_->path())));
+  const FileStamp stamp = StampOf(database_->path());
+  auto chain = database_->Chain();
+  auto wal = FileSize(database_->wal_path());
+  if (chain.ok() && chain->left == HashOf(stamp) && chain->left_end == chain->end && (!wal.ok() || *wal == 0))
+    engine.StampCleanClose(EndOf(*chain), stamp);
   return Ok();
 }
 

@@ -84,10 +84,6 @@ class Service : public std::enable_shared_from_this<Service> {
   uint64_t stop_term_ GUARDED_BY(mutex_) = 0;  // term_ when it was last stopped
   int64_t flush_ GUARDED_BY(mutex_) = 0;       // µs to flush once it is not wanted
   Engine* engine_ GUARDED_BY(mutex_) = nullptr;
-  FileStamp opened_ GUARDED_BY(mutex_);  // these four: Engine::Place
-  uint64_t opened_life_ GUARDED_BY(mutex_) = 0;
-  ClosedAt opened_closed_ GUARDED_BY(mutex_);
-  WalSalts opened_wal_ GUARDED_BY(mutex_) = {};
   uint32_t handover_ = 0;  // the thread's: ControlBlock::handover when the leadership came
 };
 

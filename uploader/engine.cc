@@ -100,14 +100,14 @@ bool Engine::Run() {
   return yielded;
 }
 
-void Engine::StampCleanClose(const ClosedAt& closed) {
+void Engine::StampCleanClose(const WalPosition& end, const FileStamp& stamp) {
   if (!attached_ || fenced_ || replaced_ || needs_resync_ || control_->overflow.load() != 0 ||
       control_->journal_total.load() != 0)
     return;
-  // Not when other connections go on: then nothing is known of a close.
-  if (!IsPosition(closed)) return;
-  state_.stamp = closed.stamp;
-  (void)Save({});  // without it the next start scans
+  const WalPosition& at = state_.wal;
+  if (at.chain != end.chain || at.ordinal != end.ordinal || at.frame != end.frame) return;
+  state_.stamp = stamp;
+  (void)Save({});
 }
 
 SegmentHeader Engine::Header() const {

@@ -46,16 +46,10 @@ struct EngineOptions {
 class Engine {
  public:
   struct Place {
-    std::string database;                 // path of the database file
-    std::string folder;                   // its replica folder
-    FileStamp opened;                     // the database file when this process first opened it; all zero: no more
-    uint64_t opened_life = 0;             // Database::Life then
-    ClosedAt opened_closed;               // what was known then of the close that had left it
-    std::array<uint8_t, 8> opened_wal{};  // salts of the WAL that was there just before; zero: none, or an empty one
-    ClosedAt closed;                      // how the file as this process found it was left by its last close
-    std::array<uint8_t, 8> closed_wal{};  // as opened_wal, looked at before `closed`
-    uint32_t handover = 0;                // ControlBlock::handover when the leadership came
-    bool yields = false;                  // to a dedicated uploader that raises ControlBlock::handover
+    std::string database;                          // path of the database file
+    std::string folder;                            // its replica folder
+    uint32_t handover = 0;                         // ControlBlock::handover when the leadership came
+    bool yields = false;                           // to a dedicated uploader that raises ControlBlock::handover
     std::function<void(const std::string&)> tell;  // of an error that needs a person, once; may be empty
   };
 
@@ -73,9 +67,9 @@ class Engine {
   // after it is left to the next leader.
   void Stop(int64_t flush_micros);
 
-  // After Run, and after the source's connection was closed: notes that the database file holds exactly what was
-  // captured, if so. The next start then needs no scan. `closed` is what is known of the file as it is now.
-  void StampCleanClose(const ClosedAt& closed);
+  // After Run, and after the source's connection was closed: the file has this stamp, holds all up to `end`, and there
+  // is no WAL. If that is just what was captured, the next start needs no scan even when the control block is gone.
+  void StampCleanClose(const WalPosition& end, const FileStamp& stamp);
 
  private:
   struct Mailbox;
@@ -121,8 +115,6 @@ class Engine {
   Status ProbeFencing(const Id& generation);
   Status LoadSpool();
   Status ClearSpool();
-  // True when nothing was committed between the captured position and that close.
-  bool IsPosition(const ClosedAt& closed) const;
   void Activate();
   uint64_t SpoolLimit() const;
 

@@ -76,43 +76,16 @@ Status Engine::Attach() {
 
 // Everything needed is in the folder: no network.
 Status Engine::AttachLocal() {
-  // Gates, counts, lives and file stamps are evidence within one start of the machine only. A power loss may take the
+  // Chains of WALs and file stamps are evidence within one start of the machine only. A power loss may take the
   // end of the WAL, and what is written afterwards may come to the same frame again; and it may leave a file's times
   // older than its content.
   const bool same_boot = state_.boot == BootHash();
   const bool same_file = state_.file == FileId{} || (state_.file.inode == source_->file().inode &&
                                                      (state_.file.device == source_->file().device || !same_boot));
-  // As its last close left it now, or when this process opened it: then the first WAL of that life came next, which may
-  // be over by now. (A note of another close with the same stamp does not vouch for the stamp.)
-  const bool closed = same_boot && IsPosition(place_.closed);
-  const bool opened = same_boot && state_.stamp != FileStamp{} && state_.stamp == place_.opened &&
-                      (place_.opened_closed.stamp == FileStamp{} || IsPosition(place_.opened_closed));
-  const bool unchanged = same_file && (closed || opened);
-  if (unchanged) {
-    // Kept for a leader that follows before anything was captured.
-    const auto& wal = closed ? place_.closed_wal : place_.opened_wal;
-    // The wal-index tells about the life in which it is looked at. That is the one in which the file was found
-    // unchanged only if nobody has closed it since: a leader's thread may begin long after the application has closed
-    // the file.
-    const bool same_life = closed || source_->FirstAnchor().life == place_.opened_life;
-    if (same_life && source_->NothingCommitted()) {
-      state_.anchor = source_->FirstAnchor();
-    } else if (wal == decltype(wal){}) {
-      state_.anchor = closed ? source_->FirstAnchor() : WalAnchor{place_.opened_life, 0, 0};
-    } else if (wal != state_.wal.salts) {
-      // It was there before the wal-index: SQLite's count tells nothing of its commits. But the file is as it was left,
-      // so this WAL is the first since.
-      state_.wal = {};
-      state_.wal.salts = wal;
-      state_.anchor = {};
-    }
-    if (closed) state_.stamp = place_.closed.stamp;
-  }
-  source_->SetClosedGate(same_boot ? place_.closed.gate : 0);
-  source_->SetPosition(state_.wal, state_.anchor);
+  source_->SetPosition(state_.wal);
   bool reachable = false;
   if (same_file) {
-    REPLICA_ASSIGN(reachable, same_boot ? source_->Reachable() : source_->InLiveWal());
+    REPLICA_ASSIGN(reachable, same_boot ? source_->Reachable(state_.stamp) : source_->InLiveWal());
   }
   // A journal of before the machine's start holds frames that the WAL has as well, or that nobody has any more.
   REPLICA_TRY(source_->ResetJournal(!reachable || !same_boot));
@@ -121,9 +94,10 @@ Status Engine::AttachLocal() {
   std::string how = ": the position must be found by comparing";
   if (reachable) {
     state_.file = source_->file();
+    state_.wal = source_->position();
     (void)Save({});
     Activate();
-    how = unchanged ? ": the file is as it was left" : ": the WAL goes on from it";
+    how = ": nothing is missing since";
   } else if (!same_file) {
     LoseTrack("another file is at " + place_.database + " than the one that was replicated");
   } else if (!same_boot) {
@@ -134,11 +108,6 @@ Status Engine::AttachLocal() {
   events_.Add("attach", "at TXID " + std::to_string(state_.txid) + how);
   Acknowledge();
   return Ok();
-}
-
-bool Engine::IsPosition(const ClosedAt& closed) const {
-  if (closed.gate != 0 && closed.gate == state_.wal.Packed()) return true;
-  return closed.anchor.life != 0 && closed.anchor == state_.anchor;
 }
 
 uint64_t Engine::SpoolLimit() const {
@@ -326,9 +295,8 @@ Status Engine::AdoptHead(const Id& generation, const Id& newest, const ReplicaHe
   // A copy claims the place once it has appended: until then the other one may.
   if (lineage == Lineage::kContinueNew || lineage == Lineage::kBehind)
     REPLICA_TRY(store_->Put(kClaimKey, ObjectBody::FromBytes(ClaimText()), false));
-  // A restored file that nobody has written to since is at the head.
-  const bool unchanged =
-      knows && at_head && state_.stamp != FileStamp{} && state_.stamp == place_.opened && state_.boot == BootHash();
+  // A restored file is at the head, if nobody has written to it since.
+  const bool unchanged = knows && at_head && state_.stamp != FileStamp{} && state_.boot == BootHash();
   state_.database = h.database;
   state_.generation = generation;
   state_.folder_identity = state_file_.FolderIdentity();
@@ -343,10 +311,7 @@ Status Engine::AdoptHead(const Id& generation, const Id& newest, const ReplicaHe
   state_.log_bytes = head.log_bytes;
   state_.restored = state_.behind = state_.fenced = state_.partial = false;
   state_.url = store_->url();
-  if (!unchanged) {
-    state_.wal = {};
-    state_.anchor = {};
-  }
+  if (!unchanged) state_.wal = {};
   REPLICA_TRY(state_file_.SaveAll(&state_, table_));
   // Of an earlier history.
   REPLICA_TRY(ClearSpool());
@@ -501,11 +466,10 @@ Status Engine::NewGeneration(const Id& newest) {
     fresh.checksum = table.checksum();
     fresh.time = clock_.WallMicros();
     fresh.wal = source_->view_position();
-    fresh.anchor = source_->view_anchor();
     REPLICA_TRY(state_file_.SaveAll(&fresh, table));
     state_ = fresh;
     table_ = std::move(table);
-    source_->SetPosition(state_.wal, state_.anchor);
+    source_->SetPosition(state_.wal);
     REPLICA_TRY(source_->ResetJournal(true));
     Activate();
     return Ok();

@@ -56,7 +56,6 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
     state_.checksum = table_.checksum();
     state_.time = batch->commits.back().time;
     state_.wal = batch->end;
-    state_.anchor = {};
     state_.stamp = {};
   }
   // What `between` meets is reported after the batch is safe.
@@ -75,7 +74,7 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
   if (!status.ok()) {
     table_.Rollback();
     state_ = before;
-    source_->SetPosition(state_.wal, state_.anchor);
+    source_->SetPosition(state_.wal);
     builder_.reset();  // it may be frozen at a state that is taken back
     return status;
   }
@@ -131,7 +130,6 @@ Status Engine::Resync() {
       }
       state_.checksum = table_.checksum();
       state_.wal = source_->view_position();
-      state_.anchor = source_->view_anchor();
       state_.file = source_->file();
       state_.partial = false;
       state_.stamp = {};
@@ -144,7 +142,7 @@ Status Engine::Resync() {
       return s;
     }
     table_.Commit();
-    source_->SetPosition(state_.wal, state_.anchor);
+    source_->SetPosition(state_.wal);
     // No request is met yet: the view may be older than it. The next capture meets it.
     // The segment is part of the history by now: a journal that cannot be reset costs another comparison, not a hole.
     reset = source_->ResetJournal(true);
@@ -285,7 +283,6 @@ void Engine::LoseTrack(const std::string& why) {
   needs_resync_ = true;
   // The next leader must know it too. (With a full disk it might not; then most likely the position is gone as well.)
   state_.wal = {};
-  state_.anchor = {};
   state_.stamp = {};
   (void)Save({});
   resync_reason_ = why;
@@ -324,7 +321,6 @@ void Engine::DropSpool(const std::string& why) {
   state_.time = 0;
   state_.partial = true;
   state_.wal = {};
-  state_.anchor = {};
   if (snapshot_ && !snapshot_in_flight_ && snapshot_->segment.trailer.max_txid > state_.txid) {
     (void)RemoveFile(snapshot_->path);
     snapshot_.reset();

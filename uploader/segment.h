@@ -30,6 +30,10 @@ struct WalPosition {
   std::array<uint8_t, 8> salts{};
   uint32_t frame = 0;
   uint32_t checksum[2] = {0, 0};
+  // Which WAL it is in the row of those that followed one another (vfs/wal_chain.h); the chain is 0 when that is not
+  // known. Of this machine: the state file has them, segments do not.
+  uint64_t chain = 0;
+  uint32_t ordinal = 0;
 
   bool SameWal(const WalPosition& other) const { return salts == other.salts; }
   // In one word, as PackPosition (vfs/wal_format.h) has it.

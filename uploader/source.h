@@ -16,18 +16,14 @@ class Source {
  public:
   virtual ~Source() = default;
 
-  // Before this process opened the database it was closed when the WAL ended at this packed position, and not written
-  // to since; 0: nothing is known.
-  virtual void SetClosedGate(uint64_t gate) = 0;
-  // Where capture goes on. With an anchor: at the start of the WAL that comes next after it, whatever its salts.
-  virtual void SetPosition(const WalPosition& position, const WalAnchor& anchor) = 0;
-  // The anchor of a database that was closed at the position and not written to before it was opened as it is now.
-  virtual WalAnchor FirstAnchor() const = 0;
-  // True when nothing was committed in this life of the wal-index, and the WAL held nothing when it began.
-  virtual bool NothingCommitted() const = 0;
+  // Where capture goes on.
+  virtual void SetPosition(const WalPosition& position) = 0;
+  // The same, or as another proof has named it since.
+  virtual const WalPosition& position() const = 0;
   // True when every commit after the position can still be read, in order: the position lies in the live WAL (its frame
-  // carries the position's checksum), or the journal goes on from it.
-  virtual Result<bool> Reachable() = 0;
+  // carries the position's checksum), or the WALs and the journal go on from it. `stamp`: of the database file when it
+  // held just what is captured; all zero: not known.
+  virtual Result<bool> Reachable(const FileStamp& stamp) = 0;
   // The same, but by the live WAL alone: the frame at the position is there, with its cumulative checksum. The only
   // proof that outlives a start of the machine.
   virtual Result<bool> InLiveWal() = 0;
@@ -73,8 +69,6 @@ class Source {
   virtual Status BeginView() = 0;
   virtual void EndView() = 0;
   virtual const WalPosition& view_position() const = 0;
-  // Of a view that began when the WAL had no commit; otherwise none.
-  virtual WalAnchor view_anchor() const = 0;
   // True when the position is the view's state: all of its commits are collected and none that came after.
   virtual bool AtView() const = 0;
   virtual uint32_t view_pages() const = 0;

@@ -17,8 +17,9 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kMagic = 0x33305453524c5252;  // "RRLRST03"
-constexpr size_t kHeaderSize = 4096;             // the page hashes follow, 8 bytes each
+constexpr uint64_t kMagic = 0x33305453524c5252;      // "RRLRST03"
+constexpr uint64_t kChainMark = 0x314e48434c41574c;  // "LWALCHN1"
+constexpr size_t kHeaderSize = 4096;                 // the page hashes follow, 8 bytes each
 constexpr size_t kMaxUrl = 2048;
 // 2^32 pages of 8 bytes: no database has more.
 constexpr uint64_t kMaxStateSize = kHeaderSize + (uint64_t{1} << 35);
@@ -43,9 +44,10 @@ std::string EncodeState(const EngineState& s) {
   AppendLittle<uint32_t>(out, s.wal.frame);
   AppendLittle<uint32_t>(out, s.wal.checksum[0]);
   AppendLittle<uint32_t>(out, s.wal.checksum[1]);
-  AppendLittle<uint64_t>(out, s.anchor.life);
-  AppendLittle<uint32_t>(out, s.anchor.changes);
-  AppendLittle<uint64_t>(out, s.anchor.gate);
+  // Versions before 0.2 kept another proof in these 20 bytes; neither takes the other's for its own.
+  AppendLittle<uint64_t>(out, s.wal.chain);
+  AppendLittle<uint32_t>(out, s.wal.ordinal);
+  AppendLittle<uint64_t>(out, kChainMark);
   AppendLittle<uint64_t>(out, s.acknowledged_txid);
   AppendLittle<uint64_t>(out, s.acknowledged_sequence);
   AppendLittle<uint64_t>(out, s.snapshot_txid);
@@ -92,9 +94,9 @@ bool DecodeState(std::string_view bytes, EngineState* s) {
   s->wal.frame = in.Little<uint32_t>();
   s->wal.checksum[0] = in.Little<uint32_t>();
   s->wal.checksum[1] = in.Little<uint32_t>();
-  s->anchor.life = in.Little<uint64_t>();
-  s->anchor.changes = in.Little<uint32_t>();
-  s->anchor.gate = in.Little<uint64_t>();
+  s->wal.chain = in.Little<uint64_t>();
+  s->wal.ordinal = in.Little<uint32_t>();
+  if (in.Little<uint64_t>() != kChainMark) s->wal.chain = s->wal.ordinal = 0;
   s->acknowledged_txid = in.Little<uint64_t>();
   s->acknowledged_sequence = in.Little<uint64_t>();
   s->snapshot_txid = in.Little<uint64_t>();
@@ -176,6 +178,11 @@ FileStamp StampOf(const std::string& path) {
   stamp.modified = int64_t{st.st_mtim.tv_sec} * 1000000000 + st.st_mtim.tv_nsec;
   stamp.changed = int64_t{st.st_ctim.tv_sec} * 1000000000 + st.st_ctim.tv_nsec;
   return stamp;
+}
+
+uint64_t HashOf(const FileStamp& stamp) {
+  if (stamp == FileStamp{}) return 0;
+  return Hash64(std::string_view(reinterpret_cast<const char*>(&stamp), sizeof stamp));
 }
 
 int64_t TimeUnit(const FileStamp& stamp) {

@@ -48,23 +48,8 @@ struct FileStamp {
 };
 // Of a file; all zero when it is not there.
 FileStamp StampOf(const std::string& path);
-
-// A moment between two WALs, when nothing that is committed was in a WAL: whatever WAL comes next begins there. Proof
-// of which WAL that is: in this life of the wal-index, SQLite has counted no commit and no WAL has ended since.
-struct WalAnchor {
-  uint64_t life = 0;     // Database::Life; 0: no anchor
-  uint32_t changes = 0;  // SQLite's count of commits
-  uint64_t gate = 0;     // packed: where the last WAL ended that passed the restart gate in this life; 0: none did
-
-  bool operator==(const WalAnchor&) const = default;
-};
-
-// How the database was left by the last close of it.
-struct ClosedAt {
-  FileStamp stamp;    // of the file then, which it still has; all zero: nothing is known
-  uint64_t gate = 0;  // packed: where the last WAL ended; 0: not known
-  WalAnchor anchor;   // when the WAL held nothing at the close
-};
+// 0 for one that is all zero.
+uint64_t HashOf(const FileStamp& stamp);
 
 struct EngineState {
   uint64_t revision = 0;
@@ -72,16 +57,15 @@ struct EngineState {
   Id generation{};
   uint64_t writer = 0;
   uint64_t folder_identity = 0;  // of the folder the state was written in: a copied folder is another writer
-  uint64_t boot = 0;  // BootHash when it was saved: `wal`, `anchor` and `stamp` prove something within one boot only
-  FileId file;        // of the database file that txid is a state of; all zero: not known (an older version's state)
+  uint64_t boot = 0;             // BootHash when it was saved: `wal` and `stamp` prove something within one boot only
+  FileId file;  // of the database file that txid is a state of; all zero: not known (an older version's state)
   uint32_t page_size = 0;
   uint32_t pages = 0;
   uint64_t txid = 0;      // last captured
   uint64_t sequence = 0;  // last captured log segment
   uint64_t checksum = 0;  // of the database at txid
   int64_t time = 0;       // wall clock, microseconds: of the commit that txid is; 0: not known
-  WalPosition wal;        // where in a WAL txid ends
-  WalAnchor anchor;       // when no WAL had begun after txid as this was saved
+  WalPosition wal;        // where in a WAL txid ends, or which one ended there
   uint64_t acknowledged_txid = 0;
   uint64_t acknowledged_sequence = 0;
   uint64_t snapshot_txid = 0;   // of the last acknowledged snapshot; 0: none yet
@@ -93,7 +77,7 @@ struct EngineState {
   bool fenced = false;     // another writer has appended
   bool behind = false;     // the replica holds log segments of ours that this state does not know (a power loss)
   bool claim_due = false;  // the claim at the URL names another folder; it is replaced once a segment is acknowledged
-  FileStamp stamp;         // of the database file as the last close before left it; all zero: it has changed since
+  FileStamp stamp;         // of the database file when it held just txid, and there was no WAL; all zero: not known
   std::string url;         // without secrets
 };
 

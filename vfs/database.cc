@@ -15,11 +15,10 @@
 namespace replica {
 namespace {
 
-constexpr uint64_t kChunkMagic = 0x314b48434a524c52;  // "RLRJCHK1"
+constexpr uint64_t kChunkMagic = 0x324b48434a524c52;    // "RLRJCHK2"
+constexpr uint64_t kChunkMagicV1 = 0x314b48434a524c52;  // "RLRJCHK1", of versions before 0.2: names no chain
 constexpr char kJournalPrefix[] = "journal-";
 constexpr size_t kCopyBytes = 1 << 20;
-constexpr int64_t kLongestTick = 20000000;  // ns
-constexpr int kMostTickLooks = 40;          // of half a millisecond: the longest tick is 10 ms
 
 // True when the wal-index no longer has these salts. A header that is being changed just now is read again.
 bool Restarted(const volatile void* region0, const WalSalts& salts) {
@@ -34,55 +33,7 @@ uint64_t InodeOf(const std::string& path) {
   return ::stat(path.c_str(), &st) == 0 ? st.st_ino : 0;
 }
 
-uint64_t HashOf(const FileStamp& stamp) {
-  return Hash64(std::string_view(reinterpret_cast<const char*>(&stamp), sizeof stamp));
-}
-
-// File times move in ticks (of a few milliseconds; since Linux 6.13 finer ones come between them): who writes to the
-// file in the tick of its stamp would leave it with the same one. Nobody can as long as the file is locked: the last
-// close waits until the tick is over.
-// False when that is not known: on file systems that keep times in hundredths of seconds or whole ones (ext4 with small
-// inodes, exFAT) it would take too long.
-bool AwaitTick(const FileStamp& stamp) {
-  const int64_t unit = TimeUnit(stamp);
-  if (unit > 1000000) return false;
-  for (int i = 0; i < kMostTickLooks; i++) {
-    timespec now{};
-    clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    const int64_t nanos = int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
-    const int64_t written = std::max(stamp.modified, stamp.changed);
-    if (nanos - nanos % unit > written) return true;
-    if (written - nanos > kLongestTick) return false;  // the clock was set back, or is another machine's
-    timespec pause{0, 500000};
-    nanosleep(&pause, nullptr);
-  }
-  return false;
-}
-
 }  // namespace
-
-uint64_t Database::Life() const {
-  struct statx st {};
-  // stat only: opening the -shm and closing it again would drop SQLite's locks on it.
-  if (::statx(AT_FDCWD, shm_path_.c_str(), 0, STATX_INO | STATX_BTIME, &st) != 0) return 0;
-  const uint64_t parts[6] = {control_->users_epoch.load(std::memory_order_seq_cst),
-                             st.stx_dev_major,
-                             st.stx_dev_minor,
-                             st.stx_ino,
-                             static_cast<uint64_t>(st.stx_btime.tv_sec),
-                             st.stx_btime.tv_nsec};
-  return Hash64(parts, sizeof parts, 0);
-}
-
-WalSalts Database::WalOnDisk() const {
-  // The -wal carries no locks: it may be opened and closed.
-  auto fd = OpenFile(wal_path(), O_RDONLY);
-  uint8_t bytes[kWalHeaderSize] = {};
-  auto n = fd.ok() ? ReadAt(fd->get(), bytes, sizeof bytes, 0, wal_path()) : fd.status();
-  WalSalts salts{};
-  if (n.ok() && *n == sizeof bytes) std::memcpy(salts.data(), bytes + 16, salts.size());
-  return salts;
-}
 
 std::string EncodeChunk(const JournalChunk& c) {
   std::string out;
@@ -93,12 +44,9 @@ std::string EncodeChunk(const JournalChunk& c) {
   AppendLittle<uint32_t>(out, c.count);
   AppendLittle<uint32_t>(out, c.changes);
   AppendLittle<uint32_t>(out, c.at_end ? 1 : 0);
-  AppendLittle<uint32_t>(out, c.gate_changes);
-  AppendLittle<uint64_t>(out, c.gate_position);
-  AppendLittle<uint32_t>(out, c.begin_frame);
-  AppendLittle<uint32_t>(out, c.begin_changes);
-  AppendLittle<uint64_t>(out, c.life);
-  AppendLittle<uint64_t>(out, c.closed);
+  AppendLittle<uint32_t>(out, c.ordinal);
+  AppendLittle<uint64_t>(out, c.chain);
+  AppendLittle<uint32_t>(out, c.previous_end);
   out.resize(kJournalChunkSize - 8, '\0');
   AppendLittle<uint64_t>(out, Hash64(out));
   return out;
@@ -109,19 +57,18 @@ bool DecodeChunk(std::string_view bytes, JournalChunk* c) {
   if (Hash64(bytes.substr(0, kJournalChunkSize - 8)) != LoadLittle<uint64_t>(bytes.data() + kJournalChunkSize - 8))
     return false;
   ByteReader in(bytes);
-  if (in.Little<uint64_t>() != kChunkMagic) return false;
+  const auto magic = in.Little<uint64_t>();
+  if (magic != kChunkMagic && magic != kChunkMagicV1) return false;
   std::memcpy(c->salts.data(), in.Bytes(8).data(), 8);
   c->page_size = in.Little<uint32_t>();
   c->first = in.Little<uint32_t>();
   c->count = in.Little<uint32_t>();
   c->changes = in.Little<uint32_t>();
   c->at_end = in.Little<uint32_t>() != 0;
-  c->gate_changes = in.Little<uint32_t>();
-  c->gate_position = in.Little<uint64_t>();
-  c->begin_frame = in.Little<uint32_t>();
-  c->begin_changes = in.Little<uint32_t>();
-  c->life = in.Little<uint64_t>();
-  c->closed = in.Little<uint64_t>();
+  if (magic == kChunkMagicV1) return true;
+  c->ordinal = in.Little<uint32_t>();
+  c->chain = in.Little<uint64_t>();
+  c->previous_end = in.Little<uint32_t>();
   return true;
 }
 
@@ -147,7 +94,6 @@ Result<std::shared_ptr<Database>> Database::Open(const std::string& path, std::u
 
 Database::Database(std::string path, std::unique_ptr<ControlMapping> mapping, UniqueFd lock_fd)
     : path_(std::move(path)),
-      shm_path_(path_ + "-shm"),
       folder_(FolderOf(path_)),
       mapping_(std::move(mapping)),
       control_(mapping_->block()),
@@ -174,9 +120,9 @@ void Database::UnlockGateFile() {
   Unlock(lock_fd_.get(), LockByte::kGate);
 }
 
-void Database::PassGate(const volatile void* region0) noexcept {
+void Database::PassGate(const volatile void* region0, bool copied) noexcept {
   try {
-    KeepFrames(region0);
+    KeepFrames(region0, copied);
   } catch (const std::exception&) {
     // No memory, most likely: the frames go, and the leader finds the difference.
     control_->active.store(0);
@@ -185,16 +131,15 @@ void Database::PassGate(const volatile void* region0) noexcept {
   }
 }
 
-void Database::KeepFrames(const volatile void* region0) {
+void Database::KeepFrames(const volatile void* region0, bool copied) {
   ControlBlock* c = control_;
   WalIndexHeader header;
   // Nobody changes it now; a header that does not check is one that SQLite will recover, restarting nothing.
   if (!ReadWalIndexHeader(region0, &header)) return;
-  const uint64_t life = Life();
+  const bool broken = NoteGate(header, copied);
   if (header.max_frame == 0) {
-    // An empty WAL whose commits passed no gate of ours: somebody without libreplica wrote and restarted it.
-    const uint32_t known = c->gate_life.load() == life ? c->gate_changes.load() : 0;
-    if (header.changes != known && c->active.load() != 0) {
+    // Somebody without libreplica wrote into the WAL and restarted it: what the leader has captured leads nowhere.
+    if (broken && c->active.load() != 0) {
       c->active.store(0);
       c->overflow.store(1);
       WakeLeader(c);
@@ -232,58 +177,18 @@ void Database::KeepFrames(const volatile void* region0) {
     }
     WakeLeader(c);
   }
-  // The position is taken away while the rest changes: see LastGate.
-  c->gate_position.store(0, std::memory_order_relaxed);
-  c->gate_changes.store(header.changes, std::memory_order_release);
-  c->gate_life.store(life, std::memory_order_release);
-  c->gate_position.store(end, std::memory_order_release);
-}
-
-ClosedAt Database::Closing(const volatile void* region0) const noexcept {
-  WalIndexHeader header;
-  if (!ReadWalIndexHeader(region0, &header)) return {};
-  const uint64_t life = Life();
-  uint32_t gate_changes = 0;
-  const uint64_t gate = LastGate(life, &gate_changes);
-  // Commits that passed no gate of ours: nothing is known.
-  if (gate != 0 && header.changes != gate_changes) return {};
-  if (header.max_frame == 0) return {{}, gate, {life, header.changes, gate}};
-  if (gate != PackPosition(header.wal_salts(), header.max_frame)) return {};
-  return {{}, gate, {}};
-}
-
-void Database::NoteClosed(const ClosedAt& at) noexcept {
-  ControlBlock* c = control_;
-  const uint64_t before = c->closed_stamp.exchange(0, std::memory_order_seq_cst);
-  if (at.gate == 0 && at.anchor.life == 0) return;
-  const FileStamp left = StampOf(path_);
-  const uint64_t stamp = HashOf(left);
-  if (!AwaitTick(left)) return;
-  // Opened and closed again with nothing committed: the file is still as the close before left it.
-  const bool nothing = at.gate == 0 && at.anchor.changes == 0 && stamp == before;
-  if (!nothing) c->closed_gate.store(at.gate, std::memory_order_seq_cst);
-  c->closed_life.store(at.anchor.life, std::memory_order_seq_cst);
-  c->closed_anchor_gate.store(at.anchor.gate, std::memory_order_seq_cst);
-  c->closed_changes.store(at.anchor.changes, std::memory_order_seq_cst);
-  c->closed_stamp.store(stamp, std::memory_order_seq_cst);
-}
-
-ClosedAt Database::Closed(const FileStamp& now) const {
-  const ControlBlock* c = control_;
-  const uint64_t stamp = c->closed_stamp.load(std::memory_order_seq_cst);
-  if (now == FileStamp{} || stamp != HashOf(now)) return {};
-  ClosedAt at;
-  at.stamp = now;
-  at.gate = c->closed_gate.load(std::memory_order_seq_cst);
-  at.anchor = {c->closed_life.load(std::memory_order_seq_cst), c->closed_changes.load(std::memory_order_seq_cst),
-               c->closed_anchor_gate.load(std::memory_order_seq_cst)};
-  return c->closed_stamp.load(std::memory_order_seq_cst) == stamp ? at : ClosedAt{};
 }
 
 void Database::AddUser() {
   MutexLock lock(gate_);
   if (users_++ != 0) return;
-  if (TryLock(lock_fd_.get(), LockByte::kUsers)) control_->users_epoch.fetch_add(1, std::memory_order_seq_cst);
+  if (TryLock(lock_fd_.get(), LockByte::kUsers)) {
+    ChainLock chain_lock(this);
+    const WalChain before = LoadChain();
+    WalChain chain = before;
+    chain.judged = false;
+    StoreChain(before, chain);
+  }
   // Waits at most for another process that is at these two lines.
   (void)LockShared(lock_fd_.get(), LockByte::kUsers, LockPath(folder_));
 }
@@ -314,55 +219,6 @@ void Database::KeepOldest(uint32_t slot, uint32_t changes) noexcept {
   c->oldest_changes.store(changes - back, std::memory_order_release);
 }
 
-void Database::BeginWal(uint64_t position, uint32_t changes) noexcept {
-  ControlBlock* c = control_;
-  c->begin_position.store(0, std::memory_order_relaxed);
-  uint32_t gate_changes = 0;
-  const uint64_t life = Life();
-  const uint64_t gate = LastGate(life, &gate_changes);
-  // A count of an earlier life says nothing any more.
-  if (c->begin_life.load(std::memory_order_relaxed) != life) c->oldest_time.store(0, std::memory_order_relaxed);
-  c->begin_life.store(life, std::memory_order_release);
-  c->begin_gate.store(gate, std::memory_order_release);
-  // The first WAL of a life follows the last close, if nobody has written to the file since.
-  c->begin_closed.store(gate == 0 ? Closed(StampOf(path_)).gate : 0, std::memory_order_release);
-  c->begin_gate_changes.store(gate_changes, std::memory_order_release);
-  c->begin_changes.store(changes, std::memory_order_release);
-  c->begin_position.store(position, std::memory_order_release);
-}
-
-Database::WalBegin Database::BeginOf(const WalSalts& salts, uint64_t life) const {
-  const ControlBlock* c = control_;
-  WalBegin begin;
-  const uint64_t position = c->begin_position.load(std::memory_order_acquire);
-  begin.life = c->begin_life.load(std::memory_order_acquire);
-  begin.gate = c->begin_gate.load(std::memory_order_acquire);
-  begin.closed = c->begin_closed.load(std::memory_order_acquire);
-  begin.gate_changes = c->begin_gate_changes.load(std::memory_order_acquire);
-  begin.changes = c->begin_changes.load(std::memory_order_acquire);
-  begin.frame = static_cast<uint32_t>(position);
-  // As in LastGate.
-  const bool whole = position != 0 && c->begin_position.load(std::memory_order_acquire) == position;
-  if (whole && position >> 32 == PackPosition(salts, 0) >> 32) return begin;
-  WalBegin last;
-  last.life = life;
-  last.gate = LastGate(life, &last.gate_changes);
-  // A gate that did not lead to a restart: of this very WAL.
-  if (last.gate >> 32 == PackPosition(salts, 0) >> 32) last.gate = 0;
-  return last;
-}
-
-uint64_t Database::LastGate(uint64_t life, uint32_t* changes) const {
-  const ControlBlock* c = control_;
-  const uint64_t position = c->gate_position.load(std::memory_order_acquire);
-  *changes = c->gate_changes.load(std::memory_order_acquire);
-  const bool same_life = c->gate_life.load(std::memory_order_acquire) == life;
-  // PassGate clears the position before it changes the others and sets it after. Whoever has read a new value of these
-  // therefore does not read the old position again.
-  if (c->gate_position.load(std::memory_order_acquire) != position || !same_life) return 0;
-  return position;
-}
-
 Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader& header, uint32_t first,
                               uint32_t last) {
   ControlBlock* c = control_;
@@ -381,14 +237,14 @@ Result<bool> Database::Append(const volatile void* region0, const WalIndexHeader
   chunk.count = last - first + 1;
   chunk.changes = header.changes;
   chunk.at_end = last == header.max_frame;
-  // A gate of an earlier life of the wal-index says nothing about this WAL, unless a tap saw it begin.
-  const WalBegin begin = BeginOf(chunk.salts, Life());
-  chunk.life = begin.life;
-  chunk.closed = begin.closed;
-  chunk.gate_position = begin.gate;
-  chunk.gate_changes = begin.gate_changes;
-  chunk.begin_frame = begin.frame;
-  chunk.begin_changes = begin.changes;
+  {
+    ChainLock lock(this);
+    if (const WalChain chain = LoadChain(); chain.judged && chain.salts == chunk.salts) {
+      chunk.chain = chain.id;
+      chunk.ordinal = chain.ordinal;
+      chunk.previous_end = chain.previous_end;
+    }
+  }
   const std::string head = EncodeChunk(chunk);
   REPLICA_TRY(WriteAt(to.get(), head.data(), head.size(), at, path));
   at += head.size();

@@ -9,15 +9,18 @@
 #include <atomic>
 #include <ctime>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
+#include "base/byte_lock.h"
 #include "base/control_block.h"
 #include "base/fs.h"
 #include "base/status.h"
 #include "base/thread_annotations.h"
 #include "base/turn.h"
 #include "uploader/state.h"
+#include "vfs/wal_chain.h"
 #include "vfs/wal_format.h"
 
 namespace replica {
@@ -26,16 +29,13 @@ namespace replica {
 struct JournalChunk {
   WalSalts salts{};
   uint32_t page_size = 0;
-  uint32_t first = 0;          // frame number in that WAL
-  uint32_t count = 0;          // frames that follow
-  uint32_t changes = 0;        // iChange at the last of them, when `at_end`
-  bool at_end = false;         // the chunk ends where the WAL ended then
-  uint64_t gate_position = 0;  // the gate before this WAL, or the last one passed before the chunk was written
-  uint32_t gate_changes = 0;
-  uint32_t begin_frame = 0;  // the first commit that a tap saw in this WAL (WalBegin); 0: not known
-  uint32_t begin_changes = 0;
-  uint64_t life = 0;    // WalBegin::life
-  uint64_t closed = 0;  // WalBegin::closed
+  uint32_t first = 0;         // frame number in that WAL
+  uint32_t count = 0;         // frames that follow
+  uint32_t changes = 0;       // iChange at the last of them, when `at_end`
+  bool at_end = false;        // the chunk ends where the WAL ended then
+  uint32_t ordinal = 0;       // of that WAL in its chain (vfs/wal_chain.h)
+  uint64_t chain = 0;         // 0: not known; the chunk can only go on in a WAL that is known
+  uint32_t previous_end = 0;  // the last frame of the WAL before it
 
   uint64_t bytes() const { return uint64_t{count} * (page_size + kFrameHeaderSize); }
 };
@@ -71,7 +71,8 @@ class Database {
     // Unmoved: rollback or empty transaction. Frame 0: the WAL was restarted and nothing is committed in it yet.
     const uint64_t before = c->committed.load(std::memory_order_relaxed);
     if (position == before || max_frame == 0) return;
-    if (position >> 32 != before >> 32) BeginWal(position, words[2]);
+    if (position >> 32 != before >> 32) BeginWal(region0);
+    c->chain_end.store(uint64_t{max_frame} << 32 | words[2], std::memory_order_release);
     timespec now{};
     clock_gettime(CLOCK_REALTIME, &now);
     const uint32_t slot = c->time_next.load(std::memory_order_relaxed);
@@ -95,43 +96,32 @@ class Database {
     return inode == 0 || (inode == id.inode && control_->file_device.load(std::memory_order_relaxed) == id.device);
   }
 
-  // Identifies one life of the wal-index: from its creation, or a time when nobody used it, to the next. SQLite's count
-  // of commits (iChange) runs on within it. Changes only while no connection of this process is a user (AddUser).
-  uint64_t Life() const;
+  // --- the chain of WALs. Each of these reads the wal-index at `region0`, decides by vfs/wal_chain.h, and notes the
+  // verdict. They are called where SQLite's own locks keep the WAL from being restarted, but for Look. A verdict that
+  // cannot be noted (no lock, no memory) ends what is known: the leader compares.
 
-  // Salts of the WAL file as it lies there; zero when there is none or it is empty.
-  WalSalts WalOnDisk() const;
-
-  // The last gate passed in the wal-index life `life`: where the WAL ended, and SQLite's count of commits there. 0 when
-  // there was none, or when one is passing just now. Lock-free against PassGate.
-  uint64_t LastGate(uint64_t life, uint32_t* changes) const;
-
-  // Which gate a WAL follows, and SQLite's count of commits at the first commit that a tap saw in it: that count
-  // compares with the gate's also after a crash.
-  struct WalBegin {
-    uint64_t life = 0;          // of the wal-index then; 0: nothing is known
-    uint64_t gate = 0;          // packed position where the WAL before ended; 0: none passed a gate in that life
-    uint64_t closed = 0;        // without a gate: where the WAL ended before the close that came before; 0: not known
-    uint32_t gate_changes = 0;  // SQLite's count of commits at the gate
-    uint32_t frame = 0;         // of the commit; 0: none seen, compare at the WAL's end
-    uint32_t changes = 0;       // SQLite's count of commits at it
-  };
-  // What is known of the WAL with these salts, which is the live one; without a commit seen in it, the last gate's.
-  WalBegin BeginOf(const WalSalts& salts, uint64_t life) const;
+  // The first of our processes came, or somebody else's did while none of ours was there: judges once, after the
+  // connection has its first read lock. Whoever recovers the wal-index (`recovered`) judges again.
+  void JudgeChain(const volatile void* region0, bool recovered) noexcept EXCLUDES(chain_mutex_);
+  // A look from outside: by the leader, and before a checkpoint changes the file. The wal-index as it was then, and the
+  // chain as it is now; kUnavailable when the index does not settle.
+  Result<WalChain> Look(const volatile void* region0, WalIndexHeader* header) EXCLUDES(chain_mutex_);
+  // What a connection that holds a read mark has seen: no WAL was restarted since but, with mark 0, once.
+  void SeeEnd(const WalSeen& seen) EXCLUDES(chain_mutex_);
+  // The last connection has checkpointed the WAL, deletes it next, and has the whole file locked: notes how it leaves
+  // the file, so that whoever opens it next can tell which WAL comes next. Waits until the file's time would change.
+  void NoteClosed() noexcept EXCLUDES(chain_mutex_);
+  // While the live WAL is empty: the same, by the leader, once the file's time would change.
+  void NoteQuiet(const volatile void* region0) EXCLUDES(chain_mutex_);
+  // The chain alone; for whoever has no wal-index. The database is not in use.
+  Result<WalChain> Chain() EXCLUDES(chain_mutex_);
 
   // The restart gate. Called while no other connection can write or restart the WAL (the caller holds the write lock,
   // or the whole file), before frames may die. Afterwards every committed frame is in the journal, the spool or the
   // replica. A bounded local copy at most; never waits for the network. When it cannot (disk full, bound reached), it
   // raises `overflow` and lets the application go on: the leader heals by difference.
-  void PassGate(const volatile void* region0) noexcept EXCLUDES(gate_);
-
-  // The whole file is locked for the last close and the gate is passed: how the database will be left.
-  ClosedAt Closing(const volatile void* region0) const noexcept;
-  // The last connection has checkpointed the WAL, deletes it next, and has the whole file locked: notes how it leaves
-  // the database, so that whoever opens it next can tell which WAL comes next.
-  void NoteClosed(const ClosedAt& at) noexcept;
-  // How a file that has this stamp now was closed; nothing known when it was written since.
-  ClosedAt Closed(const FileStamp& now) const;
+  // `copied`: all of the WAL is in the database file, and a restart is what comes next.
+  void PassGate(const volatile void* region0, bool copied) noexcept EXCLUDES(gate_);
 
   // --- for the leader
 
@@ -147,9 +137,8 @@ class Database {
   // A new leader's first step: appends go behind what earlier leaders left, `durable` starts anew.
   Status ResetJournal(uint64_t durable, bool drop) EXCLUDES(gate_);
 
-  // A connection of this process begins or ends to use the wal-index. While any process's does, the index is not
-  // rebuilt, so SQLite's count of commits runs on; with the first user to come after there was none another life
-  // begins.
+  // A connection of this process begins or ends to use the wal-index. With the first user to come after there was none,
+  // the chain must be judged: SQLite's count may have begun anew, and anything may have happened.
   void AddUser() EXCLUDES(gate_);
   void RemoveUser() EXCLUDES(gate_);
   // When no connection of any process uses it: gates need keep no frames any more (`active` is cleared).
@@ -185,7 +174,33 @@ class Database {
   // Keeps the time of the oldest commit that is not captured before the ring overwrites it.
   void KeepOldest(uint32_t slot, uint32_t changes) noexcept;
   // The tap's first commit in a WAL.
-  void BeginWal(uint64_t position, uint32_t changes) noexcept;
+  void BeginWal(const volatile void* region0) noexcept EXCLUDES(chain_mutex_);
+  // Holds the lock on the chain, among threads and processes.
+  class SCOPED_CAPABILITY ChainLock {
+   public:
+    // Throws when there is no lock to be had, which only a kernel without memory says.
+    explicit ChainLock(Database* database) ACQUIRE(database->chain_mutex_) NO_THREAD_SAFETY_ANALYSIS
+        : database_(database),
+          lock_(database->chain_mutex_) {
+      if (!Lock(database->lock_fd_.get(), LockByte::kChain, LockPath(database->folder_)).ok()) throw std::bad_alloc();
+    }
+    ~ChainLock() RELEASE() NO_THREAD_SAFETY_ANALYSIS { Unlock(database_->lock_fd_.get(), LockByte::kChain); }
+    ChainLock(const ChainLock&) = delete;
+    ChainLock& operator=(const ChainLock&) = delete;
+
+   private:
+    Database* const database_;
+    MutexLock lock_;
+  };
+  // True when another chain begins.
+  bool NoteGate(const WalIndexHeader& header, bool copied) EXCLUDES(chain_mutex_);
+  WalChain LoadChain() const;
+  void StoreChain(const WalChain& before, const WalChain& chain);
+  // Observes or, unless that is done, judges. `look`: from outside SQLite's locks.
+  void Settle(const WalIndexHeader& header, bool look, WalChain* chain) REQUIRES(chain_mutex_);
+  // Of the WAL that the wal-index describes; {0, 0} when it cannot be read.
+  CommitCount CountCommits(const WalIndexHeader& header) const;
+  void LoseChain() noexcept;
   Status LockGateFile() REQUIRES(gate_);
   void UnlockGateFile() REQUIRES(gate_);
   // Copies frames first..last of the WAL that `header` describes into the journal and moves `durable`; false when the
@@ -193,11 +208,10 @@ class Database {
   Result<bool> Append(const volatile void* region0, const WalIndexHeader& header, uint32_t first, uint32_t last)
       REQUIRES(gate_);
   // PassGate; throws when there is no memory.
-  void KeepFrames(const volatile void* region0) EXCLUDES(gate_);
+  void KeepFrames(const volatile void* region0, bool copied) EXCLUDES(gate_);
   std::string JournalPath(uint64_t index) const;
 
   const std::string path_;
-  const std::string shm_path_;
   const std::string folder_;
   const std::unique_ptr<ControlMapping> mapping_;
   ControlBlock* const control_;
@@ -210,8 +224,10 @@ class Database {
   // The gate lock: this mutex among the process's threads, an open-file-description lock on byte 1 of `lock` among
   // processes (the kernel drops it when its holder dies). Held for memory and local file writes only.
   Mutex gate_;
+  // Taken after gate_, with byte 6 of `lock`: held for a look at the wal-index and, at most, a reading of the WAL.
+  Mutex chain_mutex_;
   // Of `lock`: all byte locks of this process for this database are this one description's. Bytes 1 and 3 are taken
-  // and freed under gate_, the leadership's by whoever has the turn.
+  // and freed under gate_, byte 6 under chain_mutex_, the leadership's by whoever has the turn.
   UniqueFd lock_fd_;
   Turn leadership_;
   int users_ GUARDED_BY(gate_) = 0;  // while not 0: a shared lock on byte 3 of `lock`

@@ -169,8 +169,9 @@ Status OwnConnection::BeginRead(ReadState* state) {
     if (frame > before.max_frame) continue;
     state->position.salts = before.wal_salts();
     state->position.frame = frame;
-    state->changes = before.changes;
     state->empty_wal = before.max_frame == 0;
+    // It cannot have ended there and another one begun before this is noted.
+    if (frame == before.max_frame) SeeEnd(before);
     if (frame == 0) break;
     FrameHeader h;
     if (!ReadFrameHeader(frame, &h).ok() || !BelongsTo(h, state->position.salts) || !h.commit()) continue;

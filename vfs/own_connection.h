@@ -25,7 +25,6 @@ struct ReadState {
   int mark = -1;
   WalPosition position;    // frame 0: no commit of this WAL belongs to it
   uint32_t pages = 0;      // database size by its last commit frame; 0 when there is none
-  uint32_t changes = 0;    // SQLite's count of commits, of the state or a little later
   bool empty_wal = false;  // the WAL had no commit
 };
 
@@ -45,6 +44,10 @@ class OwnConnection {
 
   // A consistent copy of the wal-index header; false when there is none yet.
   bool Index(WalIndexHeader* header) const;
+  // Notes that the WAL ends where the header says (Database::SeeEnd).
+  void SeeEnd(const WalIndexHeader& header) {
+    database_->SeeEnd({header.wal_salts(), header.max_frame, header.changes});
+  }
   // Frames of the WAL that checkpoints have copied into the database file (nBackfill).
   uint32_t Backfilled() const { return Info()->backfilled; }
   // kNotFound when the WAL is shorter.
@@ -82,13 +85,6 @@ class OwnConnection {
   uint32_t page_size_ = 0;
   FileId file_id_;
 };
-
-// A frame that the wal-index calls committed has the WAL's salts, or none at all: SQLite 3.40 leaves salts and
-// checksum zero when a spilled page was rewritten, a savepoint rolled back past it, and the transaction then committed
-// (iReCksum stays beyond mxFrame). Only the wal-index knows that such a frame counts; a recovery would drop it.
-inline bool BelongsTo(const FrameHeader& frame, const WalSalts& salts) {
-  return frame.page != 0 && (frame.salts == salts || frame.salts == WalSalts{});
-}
 
 }  // namespace replica
 

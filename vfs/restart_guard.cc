@@ -7,7 +7,6 @@
 namespace replica {
 namespace {
 
-constexpr size_t kMostSuccessions = 4096;
 constexpr int kTries = 1000;
 
 void Pause() {
@@ -37,18 +36,8 @@ Status RestartGuard::Renew() {
   return Ok();
 }
 
-void RestartGuard::Note(const Succession& succession) {
-  if (!successions_.empty() && successions_.back().position == succession.position) successions_.pop_back();
-  if (successions_.size() >= kMostSuccessions) successions_.erase(successions_.begin());
-  successions_.push_back(succession);
-}
-
 void RestartGuard::End(Hold* hold) {
   if (!hold->held) return;
-  const WalPosition& at = hold->state.position;
-  WalIndexHeader header;
-  if (hold->state.mark == 0 && hold->connection->Index(&header) && header.wal_salts() != at.salts)
-    Note({PackPosition(at.salts, at.frame), header.wal_salts(), std::nullopt});
   hold->connection->EndRead();
   hold->held = false;
 }
@@ -67,32 +56,6 @@ void RestartGuard::Passed() {
 
 void RestartGuard::Drop() {
   for (Hold& hold : holds_) End(&hold);
-  successions_.clear();
-}
-
-bool RestartGuard::Follows(const WalPosition& at, const WalSalts& salts, std::optional<uint32_t>* start) const {
-  start->reset();
-  uint64_t position = PackPosition(at.salts, at.frame);
-  for (size_t step = 0; step <= kMostSuccessions; step++) {
-    // Of a hold that still lasts, only the WAL that is there now can have come next: not one that a journal remembers.
-    for (const Hold& hold : holds_) {
-      WalIndexHeader now;
-      if (hold.held && hold.state.mark == 0 &&
-          PackPosition(hold.state.position.salts, hold.state.position.frame) == position &&
-          hold.connection->Index(&now) && now.wal_salts() == salts)
-        return true;
-    }
-    auto found = std::find_if(successions_.rbegin(), successions_.rend(),
-                              [&](const Succession& s) { return s.position == position; });
-    if (found == successions_.rend()) return false;
-    if (found->changes.has_value()) {
-      *start = found->changes;
-      return true;
-    }
-    if (found->next == salts) return true;
-    position = PackPosition(found->next, 0);  // a WAL without a commit in between
-  }
-  return false;
 }
 
 void RestartGuard::StepAside() {
@@ -104,8 +67,8 @@ void RestartGuard::StepAside() {
   if (!checkpointer_->Index(&header) || header.wal_salts() != newest.state.position.salts ||
       header.max_frame != newest.state.position.frame)
     return;
+  checkpointer_->SeeEnd(header);
   End(&holds_[newest_]);
-  Note({PackPosition(header.wal_salts(), header.max_frame), {}, header.changes});
   WalIndexHeader now = header;
   for (int i = 0; i < kTries && now.max_frame == header.max_frame && now.wal_salts() == header.wal_salts(); i++) {
     Pause();

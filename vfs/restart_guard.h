@@ -3,8 +3,9 @@
 //
 // Two read transactions take turns: the newer one begins before the frames up to it are captured, and the older one
 // ends after that, so there is always one that covers what is not captured yet. While one is held the WAL it is of
-// cannot be restarted (marks 1…4), or only when all of it was in the database file already, and only once (mark 0): so
-// the WAL that comes next is known to follow.
+// cannot be restarted (marks 1…4), or only when all of it was in the database file already, and only once (mark 0). So
+// SQLite's count where that WAL ended is known before the next one begins (Database::SeeEnd), and the next one is known
+// by the commits that it holds (vfs/wal_chain.h).
 //
 // The price: a WAL that is written without a pause is never free of readers when SQLite would restart it. Once it is
 // larger than a few checkpoints' worth, Shorten takes the write lock for as long as two small copies and an fsync take.
@@ -14,8 +15,6 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
-#include <vector>
 
 #include "vfs/own_connection.h"
 
@@ -40,10 +39,6 @@ class RestartGuard {
   // and then waits for its lock, whatever the mark is by then). Lets such a one pass.
   void StepAside();
 
-  // True when the WAL with these salts is known to follow directly on `at`. `start`: SQLite's count of commits where it
-  // began, when that must still be compared; empty when it need not.
-  bool Follows(const WalPosition& at, const WalSalts& salts, std::optional<uint32_t>* start) const;
-
   // When the WAL holds many frames: `capture` (all that is committed), then a checkpoint of all of it with the write
   // lock held, so that the next writer restarts the WAL. Does nothing while another connection writes.
   Status Shorten(const std::function<Status()>& capture);
@@ -56,22 +51,12 @@ class RestartGuard {
     ReadState state;
     bool held = false;
   };
-  // A WAL that is known to have come next after another's end: `next`, proved by a hold of mark 0; or whichever holds
-  // as many commits as SQLite counts since that end, where it counted `changes`.
-  struct Succession {
-    uint64_t position = 0;  // packed: where the earlier WAL ended
-    WalSalts next{};
-    std::optional<uint32_t> changes;
-  };
-
   RestartGuard() = default;
-  void End(Hold* hold);
-  void Note(const Succession& succession);
+  static void End(Hold* hold);
 
   Hold holds_[2];
   int newest_ = 0;
   std::unique_ptr<OwnConnection> checkpointer_;  // works while holds_ keep their marks
-  std::vector<Succession> successions_;          // in order, as far back as a capture that lags may need them
   uint32_t shortened_at_ = 0;                    // frames at the last try that did not help
 };
 

@@ -49,11 +49,12 @@ struct AdoptedFile {
   // Used by the thread that uses the connection (SQLite serialises these).
   const volatile void* region0 = nullptr;  // of the wal-index, once it is mapped
   bool wal_seen = false;
-  bool user = false;               // AddUser was called for `database`, and RemoveUser not yet
-  bool exclusive_checked = false;  // CheckExclusive has looked
-  bool asked_exclusive = false;    // since its last transaction it has tried to lock the whole file
-  bool closing = false;            // the whole file is locked for the last close
-  ClosedAt closing_at;             // how the last close will leave it
+  bool user = false;                // AddUser was called for `database`, and RemoveUser not yet
+  bool exclusive_checked = false;   // CheckExclusive has looked
+  bool asked_exclusive = false;     // since its last transaction it has tried to lock the whole file
+  bool closing = false;             // the whole file is locked for the last close
+  std::atomic<bool> judged{false};  // since it is a user, it has had a read lock
+  std::atomic<bool> mapped{false};  // region0 is set
   int read_mark = -1;
 
   // The database, when what is committed through this file is a commit of it: not when the path names another file now.
@@ -119,6 +120,15 @@ inline AdoptedFile* Find(sqlite3_file* f) {
   return Search(f);
 }
 
+// Under the registry's mutex. Only who has the wal-index mapped keeps it alive: a connection that is open and was never
+// used must not count, or nobody would notice that the index is another one.
+void BecomeUser(AdoptedFile* a) {
+  if (a->user || !a->mapped.load()) return;
+  a->database->AddUser();
+  a->user = true;
+  a->judged.store(false, std::memory_order_relaxed);
+}
+
 // Called in the application's thread when its connection maps the wal-index: from here on the database is in WAL mode.
 // An SQLite error when the database may not be used without a replica.
 int SeeWal(AdoptedFile* a) noexcept {
@@ -128,7 +138,7 @@ int SeeWal(AdoptedFile* a) noexcept {
     return AtEdge("use a database", SQLITE_OK, [a] {
       // Bound before, or in WAL mode once more.
       std::lock_guard<std::mutex> lock(Files().mutex);
-      if (!std::exchange(a->user, true)) a->database->AddUser();
+      BecomeUser(a);
       return SQLITE_OK;
     });
   return AtEdge("replicate a database", SQLITE_OK, [a] {
@@ -216,9 +226,7 @@ int FileLock(sqlite3_file* f, int level) {
   // Closing the last connection (or leaving WAL mode): the WAL is checkpointed and deleted next.
   if (rc == SQLITE_OK && level == SQLITE_LOCK_EXCLUSIVE && a->region0 != nullptr) {
     Database* database = a->captured();
-    if (database != nullptr) database->PassGate(a->region0);
-    // While the wal-index is still there to tell.
-    a->closing_at = database == nullptr ? ClosedAt{} : database->Closing(a->region0);
+    if (database != nullptr) database->PassGate(a->region0, false);
     a->closing = true;
   }
   return rc;
@@ -279,10 +287,12 @@ int FileShmMap(sqlite3_file* f, int region, int size, int extend, void volatile*
   const int rc = a->lower->xShmMap(f, region, size, extend, out);
   if (region == 0 && rc == SQLITE_OK && *out != nullptr) {
     a->region0 = *out;
+    a->mapped.store(true);
     const int refused = a->wal_seen ? SQLITE_OK : SeeWal(a);
     if (refused != SQLITE_OK) {
       // Asked again at the next try.
       a->region0 = *out = nullptr;
+      a->mapped.store(false);
       a->wal_seen = false;
       return refused;
     }
@@ -303,16 +313,39 @@ int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
     return a->lower_shm_lock(f, offset, n, flags);
   }
   a->asked_exclusive = false;
+  // The wal-index was recovered just now (walIndexRecover): SQLite counts from 0.
+  if (flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) && offset <= kRecoverLock && offset + n > kRecoverLock)
+    if (Database* database = a->captured(); database != nullptr && a->region0 != nullptr)
+      database->JudgeChain(a->region0, true);
   const int rc = a->lower_shm_lock(f, offset, n, flags);
-  if (n == 4 && offset == kReadLock0 + 1) {
-    // All read marks but 0: what follows is a restart of the WAL (walRestartLog, walCheckpoint).
-    Database* database = a->captured();
-    if (rc == SQLITE_OK && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) && database != nullptr &&
-        a->region0 != nullptr)
-      database->PassGate(a->region0);
-  } else if (a->own && rc == SQLITE_OK && offset >= kReadLock0 && n == 1 && (flags & SQLITE_SHM_SHARED) != 0) {
-    a->read_mark = (flags & SQLITE_SHM_LOCK) != 0 ? offset - kReadLock0 : -1;
+  if (rc != SQLITE_OK || (flags & SQLITE_SHM_LOCK) == 0) {
+    if (a->own && rc == SQLITE_OK && offset >= kReadLock0 && n == 1 && (flags & SQLITE_SHM_SHARED) != 0)
+      a->read_mark = -1;
+    return rc;
   }
+  if ((flags & SQLITE_SHM_SHARED) != 0) {
+    if (offset < kReadLock0 || n != 1) return rc;
+    if (a->own) a->read_mark = offset - kReadLock0;
+    if (a->judged.load(std::memory_order_relaxed)) [[likely]]
+      return rc;
+    if (Database* database = a->captured(); database != nullptr && a->region0 != nullptr) {
+      a->judged.store(true, std::memory_order_relaxed);
+      database->JudgeChain(a->region0, false);
+    }
+    return rc;
+  }
+  const bool restarts = n == 4 && offset == kReadLock0 + 1;  // all read marks but 0 (walRestartLog, walCheckpoint)
+  const bool checkpoints = n == 1 && offset == kCheckpointLock;
+  if (!restarts && !checkpoints) return rc;
+  Database* database = a->captured();
+  if (database == nullptr || a->region0 == nullptr) return rc;
+  if (restarts) database->PassGate(a->region0, true);
+  // Before the file is another one, by which nobody could tell any more which WAL is the next.
+  if (checkpoints)
+    AtEdge("look at the WAL", false, [&] {
+      WalIndexHeader header;
+      return database->Look(a->region0, &header).ok();
+    });
   return rc;
 }
 
@@ -320,16 +353,13 @@ int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
 void LeaveIndex(AdoptedFile* a) noexcept {
   AtEdge("leave a database", false, [a] {
     std::shared_ptr<Database> database;
-    std::vector<std::shared_ptr<Database>> users;
     {
       Registry& r = Files();
       std::lock_guard<std::mutex> lock(r.mutex);
       if (a->user) database = a->database;
       a->user = false;
-      users.swap(a->earlier);
     }
     if (database != nullptr) database->RemoveUser();
-    for (const auto& used : users) used->RemoveUser();
     return true;
   });
 }
@@ -340,9 +370,10 @@ int FileShmUnmap(sqlite3_file* f, int remove) {
   // (sqlite3WalClose). Noted before: a process killed in between leaves a WAL that still has its salts.
   if (a->closing) {
     Database* database = a->captured();
-    if (database != nullptr) database->NoteClosed(a->closing_at);
+    if (database != nullptr) database->NoteClosed();
   }
   a->region0 = nullptr;
+  a->mapped.store(false);
   a->wal_seen = false;
   // Before the wal-index is let go, and not after: while somebody counts as a user, the index is taken to be the same
   // one.
@@ -590,11 +621,14 @@ void BindFiles(const std::shared_ptr<Database>& database) {
     if (a->path != database->path() || a->own || a->read_only) continue;
     if (!a->vfs.empty()) database->SetVfs(a->vfs);
     if (a->database != database) {
-      if (a->database != nullptr && a->user) a->earlier.push_back(std::move(a->database));
+      if (a->database != nullptr) {
+        if (a->user) a->database->RemoveUser();
+        a->earlier.push_back(std::move(a->database));  // a thread may be inside the tap
+      }
       a->database = database;
       a->user = false;
     }
-    if (!std::exchange(a->user, true)) database->AddUser();
+    BecomeUser(a);
     a->bound.store(database.get(), std::memory_order_release);
   }
 }
@@ -602,9 +636,13 @@ void BindFiles(const std::shared_ptr<Database>& database) {
 void UnbindFiles(const std::string& path) {
   Registry& r = Files();
   std::lock_guard<std::mutex> lock(r.mutex);
-  // `database` stays until the file is closed: a thread may be inside the tap.
-  for (AdoptedFile* a : r.files)
-    if (a->path == path) a->bound.store(nullptr, std::memory_order_release);
+  // `database` stays until the file is closed: a thread may be inside the tap. But it is no user any more, as nobody
+  // sees its commits.
+  for (AdoptedFile* a : r.files) {
+    if (a->path != path) continue;
+    a->bound.store(nullptr, std::memory_order_release);
+    if (std::exchange(a->user, false)) a->database->RemoveUser();
+  }
 }
 
 int OpenFiles(const std::string& path) {

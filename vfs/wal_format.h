@@ -17,6 +17,8 @@ constexpr uint32_t kWalIndexRegion = 32768;  // bytes a region of the -shm file
 
 // Lock bytes of xShmLock.
 constexpr int kWriteLock = 0;
+constexpr int kCheckpointLock = 1;
+constexpr int kRecoverLock = 2;
 constexpr int kReadLock0 = 3;  // read marks 0…4 are locks 3…7
 
 using WalSalts = std::array<uint8_t, 8>;
@@ -46,6 +48,13 @@ struct FrameHeader {
 
   bool commit() const { return pages_after != 0; }
 };
+
+// A frame that the wal-index calls committed has the WAL's salts, or none at all: SQLite 3.40 leaves salts and
+// checksum zero when a spilled page was rewritten, a savepoint rolled back past it, and the transaction then committed
+// (iReCksum stays beyond mxFrame). Only the wal-index knows that such a frame counts; a recovery would drop it.
+inline bool BelongsTo(const FrameHeader& frame, const WalSalts& salts) {
+  return frame.page != 0 && (frame.salts == salts || frame.salts == WalSalts{});
+}
 
 // False when the bytes are not a WAL header (bad magic, version, page size or checksum).
 bool ParseWalHeader(const uint8_t* bytes, WalHeader* header);

@@ -12,10 +12,6 @@
 
 namespace replica {
 
-inline Database::WalBegin BeginOf(const JournalChunk& chunk) {
-  return {chunk.life, chunk.gate_position, chunk.closed, chunk.gate_changes, chunk.begin_frame, chunk.begin_changes};
-}
-
 struct WalSource::Reading {
   Batch batch;
   WalPosition at;                  // the last frame read
@@ -36,7 +32,12 @@ struct WalSource::Reading {
   }
   std::string scratch[2];
 
-  bool Reached() const { return until != nullptr && at.SameWal(*until) && at.frame >= until->frame; }
+  // `until` has no salts when it lies between two WALs.
+  bool InLastWal() const {
+    return until != nullptr &&
+           (IsIn(at, until->chain, until->ordinal) || (until->salts != WalSalts{} && at.SameWal(*until)));
+  }
+  bool Reached() const { return InLastWal() && at.frame >= until->frame; }
 };
 
 }  // namespace replica

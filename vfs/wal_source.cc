@@ -25,7 +25,6 @@ WalSource::WalSource(std::shared_ptr<Database> database, std::unique_ptr<OwnConn
     : database_(std::move(database)),
       connection_(std::move(connection)),
       page_size_(connection_->page_size()),
-      life_(database_->Life()),
       view_(connection_.get()) {}
 
 Result<std::unique_ptr<WalSource>> WalSource::Open(const std::shared_ptr<Database>& database, bool guard) {
@@ -41,42 +40,12 @@ void WalSource::LetGo() {
   if (guard_ != nullptr) guard_->Drop();
 }
 
-void WalSource::SetPosition(const WalPosition& position, const WalAnchor& anchor) {
+void WalSource::SetPosition(const WalPosition& position) {
   position_ = position;
-  anchor_ = anchor;
   lost_ = false;
   base_frames_.clear();
   new_frames_.clear();
   new_frames_salts_ = position.salts;
-  check_changes_ = false;
-}
-
-// Whether the WAL with these salts, the live one or that of a journal chunk, comes next after `at`. Salts do not tell:
-// a connection that has not checkpointed yet draws new ones at random for the WAL it begins. SQLite's count of commits
-// does.
-WalSource::Succession WalSource::LeadsOn(const WalPosition& at, const WalSalts& salts, const Database::WalBegin& begin,
-                                         bool live) const {
-  if (anchor_.life != 0 && begin.life == anchor_.life && begin.gate == anchor_.gate)
-    return {true, anchor_.changes, begin.frame, begin.changes};
-  // The file is as its last close left it, so the first WAL of this life comes next, where SQLite counts from 0; or the
-  // live one, when a crash has begun another life of the wal-index since a tap saw it begin.
-  const bool closed = (anchor_.life != 0 && anchor_ == FirstAnchor()) ||
-                      (closed_gate_ != 0 && closed_gate_ == PackPosition(at.salts, at.frame));
-  if (closed && begin.gate == 0 && ((life_ != 0 && begin.life == life_) || (live && begin.frame != 0)))
-    return {true, 0, begin.frame, begin.changes};
-  if (begin.gate != 0 && begin.gate == PackPosition(at.salts, at.frame))
-    return {true, begin.gate_changes, begin.frame, begin.changes};
-  // Several lives may have passed since a leader looked.
-  if (begin.gate == 0 && begin.closed != 0 && begin.closed == PackPosition(at.salts, at.frame))
-    return {true, 0, begin.frame, begin.changes};
-  Succession by_guard;
-  by_guard.proven = guard_ != nullptr && guard_->Follows(at, salts, &by_guard.start);
-  return by_guard;
-}
-
-bool WalSource::NothingCommitted() const {
-  WalIndexHeader header;
-  return connection_->Index(&header) && header.max_frame == 0 && header.changes == 0;
 }
 
 bool WalSource::ReadIndex(WalIndexHeader* header) {
@@ -97,23 +66,44 @@ Result<bool> WalSource::InLiveWal() {
          frame.checksum[1] == position_.checksum[1];
 }
 
-Result<bool> WalSource::Reachable() {
+Result<WalChain> WalSource::Look(WalIndexHeader* header) {
+  if (!ReadIndex(header)) return Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
+  return database_->Look(connection_->region0(), header);
+}
+
+Result<bool> WalSource::Reachable(const FileStamp& stamp) {
   WalIndexHeader header;
-  if (!ReadIndex(&header)) return Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
+  REPLICA_ASSIGN(const WalChain chain, Look(&header));
   if (position_.salts != WalSalts{} && header.wal_salts() == position_.salts) {
-    if (position_.frame == 0) return true;
     FrameHeader frame;
-    if (header.max_frame < position_.frame) return false;
-    if (!connection_->ReadFrameHeader(position_.frame, &frame).ok()) return false;
-    return BelongsTo(frame, position_.salts) && frame.checksum[0] == position_.checksum[0] &&
-           frame.checksum[1] == position_.checksum[1];
+    if (position_.frame != 0) {
+      if (header.max_frame < position_.frame) return false;
+      if (!connection_->ReadFrameHeader(position_.frame, &frame).ok()) return false;
+      if (!BelongsTo(frame, position_.salts) || frame.checksum[0] != position_.checksum[0] ||
+          frame.checksum[1] != position_.checksum[1])
+        return false;
+    }
+    if (chain.salts == position_.salts) {
+      position_.chain = chain.id;
+      position_.ordinal = chain.ordinal;
+    }
+    return true;
   }
-  const Database::WalBegin begin = database_->BeginOf(header.wal_salts(), life_);
-  if (const Succession next = LeadsOn(position_, header.wal_salts(), begin, true); next.proven) {
-    // What it must be counted to is checked when it is read.
-    if (header.max_frame != 0 ? header.max_frame >= next.frame : header.changes == next.start.value_or(header.changes))
-      return true;
+  REPLICA_ASSIGN(bool reachable, LeadsTo(header, chain));
+  // When the first of our processes came the file was what is captured, and all that came since is in this chain.
+  if (!reachable && chain.opened != 0 && chain.opened == HashOf(stamp)) {
+    position_ = {};
+    position_.chain = chain.id;
+    REPLICA_ASSIGN(reachable, LeadsTo(header, chain));
   }
+  return reachable;
+}
+
+Result<bool> WalSource::LeadsTo(const WalIndexHeader& header, const WalChain& chain) {
+  if (header.max_frame == 0
+          ? IsEnd(position_, chain)
+          : IsIn(position_, chain.id, chain.ordinal) || Follows(position_, chain.id, chain.ordinal, chain.previous_end))
+    return true;
   REPLICA_ASSIGN(auto journals, database_->RotateJournal());
   for (const std::string& path : journals) {
     auto bytes = FileBytes::Open(path);
@@ -122,9 +112,9 @@ Result<bool> WalSource::Reachable() {
       JournalChunk chunk;
       REPLICA_ASSIGN(std::string head, (*bytes)->Read(at, kJournalChunkSize));
       if (!DecodeChunk(head, &chunk)) break;
-      if (chunk.first == 1 && LeadsOn(position_, chunk.salts, BeginOf(chunk), false).proven) return true;
-      if (chunk.salts == position_.salts && chunk.first <= position_.frame + 1 &&
-          chunk.first + chunk.count > position_.frame)
+      if (chunk.first == 1 && Follows(position_, chunk.chain, chunk.ordinal, chunk.previous_end)) return true;
+      if ((chunk.salts == position_.salts || IsIn(position_, chunk.chain, chunk.ordinal)) &&
+          chunk.first <= position_.frame + 1 && chunk.first + chunk.count > position_.frame)
         return true;
       at += kJournalChunkSize + chunk.bytes();
     }
@@ -141,6 +131,7 @@ void WalSource::Observe() {
   // What a tap has seen has its own time.
   const bool tapped = c->committed.load(std::memory_order_seq_cst) == end;
   if (captured) observed_.clear();
+  if (header.max_frame == 0) database_->NoteQuiet(connection_->region0());
   if (captured || header.max_frame == 0) {
     c->observed_time.store(0);
     return;
@@ -158,22 +149,22 @@ uint64_t WalSource::Backlog() {
   if (!connection_->Index(&header)) return 0;
   const uint64_t frame_size = page_size_ + kFrameHeaderSize;
   const uint64_t journaled = database_->control()->journal_total.load();
-  if (header.wal_salts() != position_.salts) return journaled + header.max_frame * frame_size;
+  if (position_.salts == WalSalts{} || header.wal_salts() != position_.salts)
+    return journaled + header.max_frame * frame_size;
   return header.max_frame > position_.frame ? (header.max_frame - position_.frame) * frame_size : 0;
 }
 
-bool WalSource::EnterWal(const WalSalts& salts, const Database::WalBegin& begin, bool live, Reading* r) {
-  const Succession succession = LeadsOn(r->at, salts, begin, live);
-  if (!succession.proven || !r->open.empty()) return false;
-  start_changes_ = succession.start.value_or(0);
-  check_changes_ = succession.start.has_value();
-  check_frame_ = succession.frame;
-  check_count_ = succession.changes;
-  anchor_ = {};
-  commits_seen_ = 0;
-  commit_frames_ = 0;
+bool WalSource::Enter(const WalSalts& salts, uint64_t chain, uint32_t ordinal, uint32_t previous_end, Reading* r) {
+  if (r->at.salts == WalSalts{} && IsIn(r->at, chain, ordinal)) {
+    // The position was between two WALs, and the earlier one is there again.
+    r->at.salts = new_frames_salts_ = salts;
+    return true;
+  }
+  if (!Follows(r->at, chain, ordinal, previous_end) || !r->open.empty()) return false;
   r->at = {};
   r->at.salts = salts;
+  r->at.chain = chain;
+  r->at.ordinal = ordinal;
   r->has_last_commit = false;
   base_frames_.clear();
   new_frames_.clear();
@@ -183,7 +174,6 @@ bool WalSource::EnterWal(const WalSalts& salts, const Database::WalBegin& begin,
 
 // Adds one frame; at the end of a commit, the commit.
 Status WalSource::AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* r) {
-  anchor_ = {};
   r->at.frame++;
   r->at.checksum[0] = header.checksum[0];
   r->at.checksum[1] = header.checksum[1];
@@ -192,7 +182,6 @@ Status WalSource::AddFrame(const FrameHeader& header, Batch::Frame frame, Readin
   if (!header.commit()) return Ok();
 
   Batch& b = r->batch;
-  commit_frames_++;
   bool repeat = false;
   // Without SQLITE_IOCAP_POWERSAFE_OVERWRITE SQLite fills the sector by repeating the commit frame (walFrames): the
   // repeats are no commits. Nor is a commit that changed nothing at all, which looks the same.
@@ -215,20 +204,19 @@ Status WalSource::AddFrame(const FrameHeader& header, Batch::Frame frame, Readin
     commit.time = r->last_time;
     b.commits.push_back(commit);
     b.frames.insert(b.frames.end(), r->open.begin(), r->open.end());
-    commits_seen_++;
   }
   r->open.clear();
   r->last_commit = header;
   r->has_last_commit = true;
   b.end = r->at;
   b.end_changes_known = false;
-  return r->at.frame == check_frame_ ? CheckChanges(check_count_) : Ok();
+  return Ok();
 }
 
 Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
   const uint64_t frame_size = page_size_ + kFrameHeaderSize;
   uint32_t last = header.max_frame;
-  if (r->until != nullptr && r->until->SameWal(r->at)) last = std::min(last, r->until->frame);
+  if (r->InLastWal()) last = std::min(last, r->until->frame);
   const uint32_t first = r->at.frame + 1;
   const uint64_t bytes = (last - first + 1) * frame_size;
   Batch& b = r->batch;
@@ -269,43 +257,8 @@ Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
   if (last == header.max_frame && r->open.empty()) {
     b.end_changes = header.changes;
     b.end_changes_known = true;
-    return CheckChanges(header.changes);
   }
   return Ok();
-}
-
-// Commits in this WAL so far against SQLite's own count: a difference means commits that a foreign process wrote behind
-// the last gate, or another life of the wal-index.
-Status WalSource::CheckChanges(uint32_t changes) {
-  if (!check_changes_) return Ok();
-  check_changes_ = false;
-  const uint32_t counted = changes - start_changes_;
-  if (counted >= commits_seen_ && counted <= commit_frames_) return Ok();
-  lost_ = true;
-  return Lost("SQLite counted " + std::to_string(counted) + " commits since the WAL restarted, the WAL holds " +
-              std::to_string(commit_frames_));
-}
-
-// Commits are told only once their WAL's count is checked. A batch that ends before the WAL does has not come to the
-// check: it counts the rest by the frames' headers.
-Status WalSource::CheckUnfinished(const Reading& r) {
-  if (!check_changes_ || r.batch.empty()) return Ok();
-  WalIndexHeader header;
-  uint64_t more = 0;
-  bool readable = connection_->Index(&header) && header.wal_salts() == r.at.salts;
-  const uint32_t last = check_frame_ != 0 ? std::min(check_frame_, header.max_frame) : header.max_frame;
-  const uint32_t counted = (check_frame_ != 0 ? check_count_ : header.changes) - start_changes_;
-  for (uint32_t i = r.at.frame + 1; readable && i <= last; i++) {
-    FrameHeader h;
-    readable = connection_->ReadFrameHeader(i, &h).ok() && BelongsTo(h, r.at.salts);
-    if (h.commit()) more++;
-  }
-  WalIndexHeader now;
-  if (readable && connection_->Index(&now) && now.wal_salts() == r.at.salts && counted >= commits_seen_ &&
-      counted <= commit_frames_ + more)
-    return Ok();  // and checked again at its end
-  lost_ = true;
-  return Lost("the WAL was restarted before the commits read from it could be counted");
 }
 
 Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* until) {
@@ -313,7 +266,6 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   // A transaction begun now ends where this Collect does, or before: what it guards is captured then. Capture does not
   // depend on it: without one, a gap is still found.
   renewed_ = guard_ != nullptr && guard_->Renew().ok();
-  const WalAnchor anchor = anchor_;
   Reading r;
   r.budget = memory_budget;
   r.until = until;
@@ -342,35 +294,35 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
     status = ReadJournals(&r);
     if (!status.ok() || r.Reached()) break;
     WalIndexHeader header;
-    if (!ReadIndex(&header)) {
-      status = Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
+    auto chain = Look(&header);
+    if (!chain.ok()) {
+      status = chain.status();
       break;
     }
-    if (header.wal_salts() != r.at.salts) {
-      // The gate publishes its journal first, then its position: when the position is not ours, the journal may hold
-      // more than it did a moment ago. Look again before judging.
-      const Database::WalBegin begin = database_->BeginOf(header.wal_salts(), life_);
-      bool entered = false;
-      if (header.max_frame == 0) {
-        const Succession empty = LeadsOn(r.at, header.wal_salts(), begin, true);
-        entered = empty.proven && r.open.empty() && header.changes == empty.start.value_or(header.changes);
-      } else {
-        entered = EnterWal(header.wal_salts(), begin, true, &r);
-      }
+    const bool same = r.at.salts != WalSalts{} && header.wal_salts() == r.at.salts;
+    if (same && chain->salts == r.at.salts) {
+      r.at.chain = chain->id;
+      r.at.ordinal = chain->ordinal;
+      if (r.batch.empty() && r.open.empty()) r.batch.end = r.at;
+    } else if (!same) {
+      const bool entered = header.max_frame == 0
+                               ? r.open.empty() && IsEnd(r.at, *chain)
+                               : Enter(header.wal_salts(), chain->id, chain->ordinal, chain->previous_end, &r);
       if (!entered) {
-        auto place = [](uint64_t packed) {
-          return Hex16(packed).substr(0, 8) + "/" + std::to_string(static_cast<uint32_t>(packed));
+        // A gate writes its journal before the WAL is restarted: the journal may hold more than it did a moment ago.
+        auto place = [](const WalSalts& salts, uint32_t frame) {
+          return Hex16(PackPosition(salts, frame)).substr(0, 8) + "/" + std::to_string(frame);
         };
-        status = Lost("the WAL was restarted by a process without libreplica: captured to " +
-                      place(PackPosition(r.at.salts, r.at.frame)) + ", the WAL is at " +
-                      place(PackPosition(header.wal_salts(), header.max_frame)) + ", the last restart seen was at " +
-                      place(begin.gate));
+        status = Lost("captured to " + place(r.at.salts, r.at.frame) + ", WAL " + std::to_string(r.at.ordinal) +
+                      " of its row; the WAL is at " + place(header.wal_salts(), header.max_frame) + ", number " +
+                      std::to_string(chain->ordinal) + (chain->id == r.at.chain ? "" : " of another row") +
+                      ", and the one before it ended at " + std::to_string(chain->previous_end));
         struct timespec pause = {0, 1000000};
         nanosleep(&pause, nullptr);
         continue;
       }
     }
-    if (header.wal_salts() == r.at.salts && header.max_frame < r.at.frame) {
+    if (same && header.max_frame < r.at.frame) {
       // A power loss took the WAL's end, or a recovery dropped it: what was captured is not what the database holds.
       lost_ = true;
       status = Lost("the WAL ends at frame " + std::to_string(header.max_frame) + ", captured is frame " +
@@ -378,7 +330,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
       break;
     }
     status = Ok();
-    reached_end_ = header.max_frame <= r.at.frame || header.wal_salts() != r.at.salts;
+    reached_end_ = header.max_frame == 0 || header.max_frame <= r.at.frame || header.wal_salts() != r.at.salts;
     if (reached_end_) break;
     const uint64_t bytes = uint64_t{header.max_frame - r.at.frame} * (page_size_ + kFrameHeaderSize);
     if (r.batch.memory.size() + bytes > r.budget) {
@@ -393,15 +345,11 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   }
   verify_journal_ = false;
   Batch& b = r.batch;
-  if (Status checked = CheckUnfinished(r); !checked.ok()) status = checked;
   for (BatchCommit& commit : b.commits)
     if (commit.time == 0) commit.time = now;
-  // Nothing was read to its end, perhaps because the WAL was restarted meanwhile: what comes next is proved anew.
-  if (b.end.SameWal(position_) && b.end.frame == position_.frame) anchor_ = anchor;
   position_ = b.end;
   b.whole = status.ok() && until == nullptr && reached_end_;
   if (b.whole) observed_.clear();
-  // Commits that do not add up with SQLite's count must not be told: some before them are missing.
   if (lost_) return status;
   // What was read before the trouble is good; the trouble will be met again from the new position, for which the
   // journal must stay.
@@ -485,23 +433,33 @@ Status WalSource::ReadCurrent(uint32_t page, uint8_t* out) {
 }
 
 bool WalSource::AtView() const {
-  const ReadState& view = view_.state();
-  if (position_.SameWal(view.position)) return position_.frame == view.position.frame;
-  if (view.position.frame != 0) return false;
-  // The view began in a WAL that had no commit yet: what counts is that nothing is missing of the one before.
-  const Succession succession =
-      LeadsOn(position_, view.position.salts, database_->BeginOf(view.position.salts, life_), true);
-  return succession.proven && view.changes >= succession.start.value_or(0);
+  if (view_position_.salts != WalSalts{} && position_.SameWal(view_position_))
+    return position_.frame == view_position_.frame;
+  return IsIn(position_, view_position_.chain, view_position_.ordinal) && position_.frame == view_position_.frame;
 }
 
 Status WalSource::BeginView() {
   REPLICA_TRY(view_.Begin());
-  view_anchor_ = {};
-  if (!view_.state().empty_wal) return Ok();
-  // The WAL held nothing, and no gate changes that it was the last one's which had passed before.
-  view_anchor_ = {life_, view_.state().changes, 0};
-  uint32_t changes = 0;
-  view_anchor_.gate = database_->LastGate(life_, &changes);
+  // The view keeps the WAL that it is of, or (mark 0) the one after it, from being restarted.
+  WalIndexHeader header;
+  auto chain = Look(&header);
+  if (!chain.ok()) {
+    view_.End();
+    return chain.status();
+  }
+  view_position_ = view_.state().position;
+  const bool same = chain->salts == view_position_.salts;
+  if (view_position_.frame == 0) {
+    // No commit of a WAL belongs to it: it is where the WAL before ended.
+    view_position_ = EndOf(*chain);
+    if (header.max_frame != 0) {
+      view_position_.ordinal = chain->ordinal - 1;
+      view_position_.frame = chain->previous_end;
+    }
+  } else if (same || chain->previous_end == view_position_.frame) {
+    view_position_.chain = chain->id;
+    view_position_.ordinal = same ? chain->ordinal : chain->ordinal - 1;
+  }
   return Ok();
 }
 

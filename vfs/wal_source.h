@@ -7,7 +7,6 @@
 
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -28,12 +27,9 @@ class WalSource : public Source {
   WalSource(const WalSource&) = delete;
   WalSource& operator=(const WalSource&) = delete;
 
-  void SetClosedGate(uint64_t gate) override { closed_gate_ = gate; }
-  void SetPosition(const WalPosition& position, const WalAnchor& anchor) override;
-  // SQLite counts from 0 in each life of the wal-index, and no WAL has ended yet.
-  WalAnchor FirstAnchor() const override { return {life_, 0, 0}; }
-  bool NothingCommitted() const override;
-  Result<bool> Reachable() override;
+  void SetPosition(const WalPosition& position) override;
+  const WalPosition& position() const override { return position_; }
+  Result<bool> Reachable(const FileStamp& stamp) override;
   Result<bool> InLiveWal() override;
   FileId file() const override { return connection_->file_id(); }
   bool Replaced() const override { return FileIdOf(database_->path()) != connection_->file_id(); }
@@ -51,8 +47,7 @@ class WalSource : public Source {
   Status BeginView() override;
   void EndView() override;
   bool AtView() const override;
-  const WalPosition& view_position() const override { return view_.state().position; }
-  WalAnchor view_anchor() const override { return view_anchor_; }
+  const WalPosition& view_position() const override { return view_position_; }
   uint32_t view_pages() const override { return view_.pages(); }
   uint32_t page_size() const override { return page_size_; }
   Status ReadView(uint32_t page, uint8_t* out) override { return view_.Read(page, out); }
@@ -70,22 +65,16 @@ class WalSource : public Source {
   // kUnavailable: the WAL was restarted meanwhile, look again.
   Status ReadLive(const WalIndexHeader& header, Reading* reading);
   Status AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* reading);
-  bool EnterWal(const WalSalts& salts, const Database::WalBegin& begin, bool live, Reading* reading);
-  // Why a WAL comes next after another.
-  struct Succession {
-    bool proven = false;
-    std::optional<uint32_t> start;  // SQLite's count of commits where it began; empty: not needed for the proof
-    uint32_t frame = 0;             // where to compare the count: at this commit, with `changes`; 0: at the WAL's end,
-    uint32_t changes = 0;           // with the wal-index's
-  };
-  // `live`: it is the WAL that is there now, not one that a journal remembers.
-  Succession LeadsOn(const WalPosition& at, const WalSalts& salts, const Database::WalBegin& begin, bool live) const;
+  // The live WAL and the chain as they are now, once every reason to judge is met.
+  Result<WalChain> Look(WalIndexHeader* header);
+  // True when what comes after the position is in the live WAL or the journal, by the chain.
+  Result<bool> LeadsTo(const WalIndexHeader& header, const WalChain& chain);
+  // Goes on in that WAL, which the reading is in or which comes next; false when neither is proven.
+  bool Enter(const WalSalts& salts, uint64_t chain, uint32_t ordinal, uint32_t previous_end, Reading* reading);
   // Reads the wal-index; false when a process that was killed has left it torn and it cannot be mended now.
   bool ReadIndex(WalIndexHeader* header);
   uint32_t NotDurable() const;  // committed frames that only the WAL holds
-  Status CheckChanges(uint32_t changes);
   Status Lost(const std::string& why) const;
-  Status CheckUnfinished(const Reading& reading);
 
   const std::shared_ptr<Database> database_;
   const std::unique_ptr<OwnConnection> connection_;
@@ -100,28 +89,15 @@ class WalSource : public Source {
   bool reached_end_ = false;  // the last Collect read all that was committed when it began
 
   WalPosition position_;
-  // Holds as long as capture stands at the position it was set with; none otherwise.
-  WalAnchor anchor_;
+  bool lost_ = false;           // the WAL contradicts it: a new position is needed
   bool verify_journal_ = true;  // until the first Collect: journals of an earlier leader are not trusted
   // Last frame of each page in the WAL of position_, up to the position before the last Collect; and of the last
   // Collect.
   std::unordered_map<uint32_t, uint32_t> base_frames_;
   std::unordered_map<uint32_t, uint32_t> new_frames_;
   WalSalts new_frames_salts_{};  // the WAL that both are of
-  // Commits since the WAL of position_ began, against SQLite's own count: proof that no foreign commit was lost at the
-  // restart. Checked once a WAL.
-  uint64_t closed_gate_ = 0;
-  const uint64_t life_;  // Database::Life, the same for as long as the connection is open
-  bool lost_ = false;    // the check failed: a new position is needed
-  bool check_changes_ = false;
-  uint32_t start_changes_ = 0;
-  uint32_t check_frame_ = 0;  // Succession::frame and changes
-  uint32_t check_count_ = 0;
-  uint64_t commits_seen_ = 0;   // padding and empty repeats not counted
-  uint64_t commit_frames_ = 0;  // all frames marked as commits
-
   DatabaseView view_;
-  WalAnchor view_anchor_;
+  WalPosition view_position_;
 };
 
 }  // namespace replica

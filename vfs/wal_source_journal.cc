@@ -28,7 +28,8 @@ Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) 
     at = frames_at + chunk.bytes();
     if (chunk.salts != r->at.salts) {
       // An older WAL's chunk is behind us already when it does not start where we stand.
-      if (chunk.first != 1 || !EnterWal(chunk.salts, BeginOf(chunk), false, r)) continue;
+      const bool follows = chunk.first == 1 || IsIn(r->at, chunk.chain, chunk.ordinal);
+      if (!follows || !Enter(chunk.salts, chunk.chain, chunk.ordinal, chunk.previous_end, r)) continue;
     }
     const uint32_t last = chunk.first + chunk.count - 1;
     if (last <= r->at.frame) continue;
@@ -70,7 +71,6 @@ Status WalSource::ReadJournal(const std::string& path, Reading* r, bool* whole) 
     if (chunk.at_end && r->open.empty()) {
       r->batch.end_changes = chunk.changes;
       r->batch.end_changes_known = true;
-      if (check_frame_ == 0) REPLICA_TRY(CheckChanges(chunk.changes));
     }
   }
   *whole = true;

@@ -54,13 +54,15 @@ class StateTest : public testing::Test {
 };
 
 TEST_F(StateTest, SavedStatesComeBack) {
-  state_.anchor = {1, 2, 3};
+  state_.wal.chain = 1;
+  state_.wal.ordinal = 2;
   state_.stamp = {1, 2, 3, 4, 5};
   ASSERT_TRUE(file_.SaveAll(&state_, table_).ok());
   PageTable ignored;
   bool valid = false;
   auto loaded = file_.Load(&ignored, &valid);
-  EXPECT_EQ((*loaded)->anchor, state_.anchor);
+  EXPECT_EQ((*loaded)->wal.chain, 1U);
+  EXPECT_EQ((*loaded)->wal.ordinal, 2U);
   EXPECT_EQ((*loaded)->stamp, state_.stamp);
   ExpectLoaded();
   Change();

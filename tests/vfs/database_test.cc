@@ -1,7 +1,9 @@
 #include "vfs/database.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #include "tests/temporary_folder.h"
 
@@ -12,14 +14,25 @@ namespace {
 class DatabaseTest : public testing::Test {
  protected:
   // What SQLite's last close of a database with commits makes of it.
-  ClosedAt OpenAndClose() {
-    database_->AddUser();
-    database_->PassGate(region_);
-    const ClosedAt at = database_->Closing(region_);
+  void OpenAndClose() {
+    Open();
+    database_->PassGate(region_, false);
     Exec("PRAGMA wal_checkpoint(TRUNCATE)");
-    database_->NoteClosed(at);
+    database_->NoteClosed();
     database_->RemoveUser();
-    return at;
+  }
+  void Open() {
+    database_->AddUser();
+    database_->JudgeChain(region_, false);
+  }
+  WalChain Chain() { return *database_->Chain(); }
+  JournalChunk Journaled() {
+    EXPECT_TRUE(database_->RemoveJournals(*database_->RotateJournal()).ok());
+    EXPECT_TRUE(database_->JournalFrames(region_, UINT32_MAX).ok());
+    JournalChunk chunk;
+    const std::string bytes = *ReadFile(database_->RotateJournal()->front(), UINT64_MAX);
+    EXPECT_TRUE(DecodeChunk(bytes.substr(0, kJournalChunkSize), &chunk));
+    return chunk;
   }
 
   void SetUp() override {
@@ -77,7 +90,7 @@ TEST_F(DatabaseTest, OneWakeUpForManyCommits) {
 
 TEST_F(DatabaseTest, Invariant_NoCommitLost_GateJournalsWhatIsNotDurable) {
   Exec("INSERT INTO t VALUES(randomblob(9000))");
-  database_->PassGate(region_);
+  database_->PassGate(region_, false);
   const WalIndexHeader index = Index();
   EXPECT_EQ(control()->durable.load(), PackPosition(index.wal_salts(), index.max_frame));
   auto journals = database_->RotateJournal();
@@ -92,7 +105,7 @@ TEST_F(DatabaseTest, Invariant_NoCommitLost_GateJournalsWhatIsNotDurable) {
   const std::string wal = *ReadFile(path_ + "-wal", UINT64_MAX);
   EXPECT_EQ(bytes.substr(kJournalChunkSize), wal.substr(kWalHeaderSize));
   // A second pass has nothing to add.
-  database_->PassGate(region_);
+  database_->PassGate(region_, false);
   EXPECT_TRUE(database_->RemoveJournals(*journals).ok());
   EXPECT_EQ(control()->journal_total.load(), 0U);
 }
@@ -101,7 +114,7 @@ TEST_F(DatabaseTest, Invariant_NeverInTheWay_FullSpoolLetsTheRestartGo) {
   control()->spool_limit.store(10);
   control()->spool_bytes.store(100);
   Exec("INSERT INTO t VALUES(1)");
-  database_->PassGate(region_);
+  database_->PassGate(region_, false);
   EXPECT_EQ(control()->overflow.load(), 1U);
   EXPECT_EQ(control()->active.load(), 0U);
 }
@@ -109,7 +122,7 @@ TEST_F(DatabaseTest, Invariant_NeverInTheWay_FullSpoolLetsTheRestartGo) {
 TEST_F(DatabaseTest, DurableNeverGoesBackBehindTheJournal) {
   Exec("INSERT INTO t VALUES(1)");
   const WalIndexHeader index = Index();
-  database_->PassGate(region_);
+  database_->PassGate(region_, false);
   const uint64_t durable = control()->durable.load();
   database_->AdvanceDurable(PackPosition(index.wal_salts(), 1));
   EXPECT_EQ(control()->durable.load(), durable);
@@ -130,107 +143,100 @@ TEST_F(DatabaseTest, Regression_JournalWithoutLimitFromTheMiddleOfTheWal) {
   EXPECT_EQ(control()->durable.load(), PackPosition(Index().wal_salts(), Index().max_frame));
 }
 
-// A journal written after a crash was without the gate before its WAL, so its commits were merged into one.
-TEST_F(DatabaseTest, Regression_JournalAfterACrashNamesTheGateBeforeItsWal) {
-  database_->AddUser();
-  const WalSalts before = Index().wal_salts();
-  database_->PassGate(region_);
-  const uint64_t gate = control()->gate_position.load();
+// --- the chain of WALs
+
+// A journal written after a crash did not name the WAL before its own, so its commits were merged into one.
+TEST_F(DatabaseTest, Regression_JournalAfterACrashNamesTheWalBeforeItsOwn) {
+  Open();
+  const uint32_t end = Index().max_frame;
+  database_->PassGate(region_, false);
   Exec("PRAGMA wal_checkpoint(RESTART); INSERT INTO t VALUES(1)");
-  ASSERT_NE(Index().wal_salts(), before);
   database_->Tap(region_);
-  const uint32_t changes = Index().changes;
+  const WalChain chain = Chain();
+  EXPECT_EQ(chain.ordinal, 2U);
   database_->RemoveUser();
-  database_->AddUser();  // nobody was there: the gate's count is void, the first commit's is not
-  uint32_t ignored = 0;
-  EXPECT_EQ(database_->LastGate(database_->Life(), &ignored), 0U);
-  ASSERT_TRUE(database_->RemoveJournals(*database_->RotateJournal()).ok());
-  ASSERT_TRUE(database_->JournalFrames(region_, UINT32_MAX).ok());
-  JournalChunk chunk;
-  const std::string bytes = *ReadFile(database_->RotateJournal()->front(), UINT64_MAX);
-  ASSERT_TRUE(DecodeChunk(bytes.substr(0, kJournalChunkSize), &chunk));
+  Open();  // nobody was there
+  const JournalChunk chunk = Journaled();
   EXPECT_EQ(chunk.first, 1U);
-  EXPECT_EQ(chunk.gate_position, gate);
-  EXPECT_EQ(chunk.begin_frame, Index().max_frame);
-  EXPECT_EQ(chunk.begin_changes, changes);
+  EXPECT_EQ(chunk.chain, chain.id);
+  EXPECT_EQ(chunk.ordinal, 2U);
+  EXPECT_EQ(chunk.previous_end, end);
   database_->RemoveUser();
 }
 
-// --- the note of the last close
-
-TEST_F(DatabaseTest, ACloseIsNotedUntilTheFileIsWrittenTo) {
-  database_->AddUser();
-  database_->PassGate(region_);
-  const ClosedAt at = database_->Closing(region_);
-  EXPECT_EQ(at.gate, PackPosition(Index().wal_salts(), Index().max_frame));
-  EXPECT_EQ(at.anchor.life, 0U) << "the WAL holds commits";
-  Exec("PRAGMA wal_checkpoint(TRUNCATE)");
-  database_->NoteClosed(at);
-  const FileStamp stamp = StampOf(path_);
-  EXPECT_EQ(database_->Closed(stamp).gate, at.gate);
-  EXPECT_EQ(database_->Closed(stamp).stamp, stamp);
-  FileStamp other = stamp;
-  other.modified++;
-  EXPECT_EQ(database_->Closed(other).gate, 0U);
-  EXPECT_EQ(database_->Closed({}).gate, 0U);
+TEST_F(DatabaseTest, TheFirstWalAfterACloseIsTheNext) {
+  Open();
+  const WalChain before = Chain();
   database_->RemoveUser();
-}
-
-TEST_F(DatabaseTest, Invariant_NoSilentGap_ACloseAfterCommitsThatPassedNoGateIsNotNoted) {
-  database_->AddUser();
-  database_->PassGate(region_);
-  Exec("PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t VALUES(1); PRAGMA wal_checkpoint(TRUNCATE)");
-  const ClosedAt at = database_->Closing(region_);
-  EXPECT_EQ(at.gate, 0U);
-  EXPECT_EQ(at.anchor.life, 0U);
-  database_->RemoveUser();
-}
-
-TEST_F(DatabaseTest, AVisitWithoutACommitLeavesTheNote) {
-  const ClosedAt at = OpenAndClose();
-  database_->AddUser();
-  const uint64_t life = database_->Life();
-  database_->NoteClosed({{}, 0, {life, 0, 0}});
-  EXPECT_EQ(database_->Closed(StampOf(path_)).gate, at.gate);
-  EXPECT_EQ(database_->Closed(StampOf(path_)).anchor, (WalAnchor{life, 0, 0})) << "of the visit";
-  // Commits whose number is known, but not where their WAL ended: the gate is not the last one any more.
-  database_->NoteClosed({{}, 0, {life, 3, 0}});
-  EXPECT_EQ(database_->Closed(StampOf(path_)).gate, 0U);
-  database_->RemoveUser();
-}
-
-TEST_F(DatabaseTest, TheFirstWalOfALifeFollowsTheCloseBefore) {
-  const ClosedAt at = OpenAndClose();
-  database_->AddUser();
+  OpenAndClose();
+  Open();
   Exec("INSERT INTO t VALUES(1)");
   database_->Tap(region_);
-  const Database::WalBegin begin = database_->BeginOf(Index().wal_salts(), database_->Life());
-  EXPECT_EQ(begin.gate, 0U) << "of another life";
-  EXPECT_EQ(begin.closed, at.gate);
-  ASSERT_TRUE(database_->RemoveJournals(*database_->RotateJournal()).ok());
-  ASSERT_TRUE(database_->JournalFrames(region_, UINT32_MAX).ok());
-  JournalChunk chunk;
-  const std::string bytes = *ReadFile(database_->RotateJournal()->front(), UINT64_MAX);
-  ASSERT_TRUE(DecodeChunk(bytes.substr(0, kJournalChunkSize), &chunk));
-  EXPECT_EQ(chunk.closed, at.gate);
-  EXPECT_EQ(chunk.life, database_->Life());
+  EXPECT_EQ(Chain().id, before.id);
+  EXPECT_EQ(Chain().ordinal, before.ordinal + 1);
+  EXPECT_EQ(Chain().previous_end, before.end);
+  EXPECT_EQ(Journaled().ordinal, before.ordinal + 1);
   database_->RemoveUser();
 }
 
-TEST_F(DatabaseTest, ALifeEndsWhenNobodyUsesTheIndex) {
-  database_->AddUser();
-  const uint64_t first = database_->Life();
+TEST_F(DatabaseTest, AVisitWithoutACommitLeavesTheChain) {
+  OpenAndClose();
+  const WalChain before = Chain();
+  OpenAndClose();
+  EXPECT_EQ(Chain().id, before.id);
+  EXPECT_EQ(Chain().ordinal, before.ordinal);
+  EXPECT_EQ(Chain().end, before.end);
+}
+
+TEST_F(DatabaseTest, Invariant_NoSilentGap_AFileThatWasWrittenToSinceTheCloseBeginsAChain) {
+  OpenAndClose();
+  const uint64_t id = Chain().id;
+  struct timespec times[2] = {{1, 0}, {1, 0}};
+  ASSERT_EQ(utimensat(AT_FDCWD, path_.c_str(), times, 0), 0);
+  Open();
+  EXPECT_NE(Chain().id, id);
+  EXPECT_EQ(Chain().opened, HashOf(StampOf(path_)));
+  database_->RemoveUser();
+}
+
+TEST_F(DatabaseTest, Invariant_NoSilentGap_CommitsThatDiedBehindAGateBeginAChain) {
+  Open();
+  database_->PassGate(region_, false);
+  const uint64_t id = Chain().id;
+  Exec("PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t VALUES(1); PRAGMA wal_checkpoint(TRUNCATE)");
+  control()->active.store(1);
+  database_->PassGate(region_, false);
+  EXPECT_NE(Chain().id, id);
+  EXPECT_EQ(control()->overflow.load(), 1U);
+  database_->RemoveUser();
+}
+
+TEST_F(DatabaseTest, CommitsOfOthersAreCountedInTheWalThatTheyBegan) {
+  Open();
+  const WalChain before = Chain();
+  Exec("PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t VALUES(1); INSERT INTO t VALUES(2); INSERT INTO t VALUES(3)");
+  database_->Tap(region_);
+  EXPECT_EQ(Chain().id, before.id) << "three were counted, and three are there";
+  EXPECT_EQ(Chain().ordinal, before.ordinal + 1);
+  Exec("INSERT INTO t VALUES(4); PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t VALUES(5); INSERT INTO t VALUES(6)");
+  database_->Tap(region_);
+  EXPECT_NE(Chain().id, before.id) << "three were counted, and two are there";
+  database_->RemoveUser();
+}
+
+TEST_F(DatabaseTest, OnlyTheFirstUserIsJudged) {
+  Open();
   auto other = Database::Find(path_);  // of another process, as far as locks go
   ASSERT_TRUE(other.ok());
   (*other)->AddUser();
-  EXPECT_EQ(database_->Life(), first);
+  EXPECT_TRUE(Chain().judged);
   database_->RemoveUser();
   database_->AddUser();
-  EXPECT_EQ(database_->Life(), first) << "somebody was there all the time";
+  EXPECT_TRUE(Chain().judged) << "somebody was there all the time";
   database_->RemoveUser();
   (*other)->RemoveUser();
   database_->AddUser();
-  EXPECT_NE(database_->Life(), first);
+  EXPECT_FALSE(Chain().judged);
   database_->RemoveUser();
 }
 
