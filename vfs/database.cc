@@ -120,9 +120,9 @@ void Database::UnlockGateFile() {
   Unlock(lock_fd_.get(), LockByte::kGate);
 }
 
-void Database::PassGate(const volatile void* region0, bool copied) noexcept {
+void Database::PassGate(const volatile void* region0, RestartBy by) noexcept {
   try {
-    KeepFrames(region0, copied);
+    KeepFrames(region0, by);
   } catch (const std::exception&) {
     // No memory, most likely: the frames go, and the leader finds the difference.
     control_->active.store(0);
@@ -131,12 +131,12 @@ void Database::PassGate(const volatile void* region0, bool copied) noexcept {
   }
 }
 
-void Database::KeepFrames(const volatile void* region0, bool copied) {
+void Database::KeepFrames(const volatile void* region0, RestartBy by) {
   ControlBlock* c = control_;
   WalIndexHeader header;
   // Nobody changes it now; a header that does not check is one that SQLite will recover, restarting nothing.
   if (!ReadWalIndexHeader(region0, &header)) return;
-  const bool broken = NoteGate(header, copied);
+  const bool broken = NoteGate(header, by);
   if (header.max_frame == 0) {
     // Somebody without libreplica wrote into the WAL and restarted it: what the leader has captured leads nowhere.
     if (broken && c->active.load() != 0) {

@@ -113,6 +113,8 @@ class Database {
   void NoteClosed() noexcept EXCLUDES(chain_mutex_);
   // While the live WAL is empty: the same, by the leader, once the file's time would change.
   void NoteQuiet(const volatile void* region0) EXCLUDES(chain_mutex_);
+  // The same by a connection that leaves, if it is the last of this process: waits for the time to change.
+  void AwaitQuiet(const volatile void* region0) noexcept EXCLUDES(gate_, chain_mutex_);
   // The chain alone; for whoever has no wal-index. The database is not in use.
   Result<WalChain> Chain() EXCLUDES(chain_mutex_);
 
@@ -120,8 +122,9 @@ class Database {
   // or the whole file), before frames may die. Afterwards every committed frame is in the journal, the spool or the
   // replica. A bounded local copy at most; never waits for the network. When it cannot (disk full, bound reached), it
   // raises `overflow` and lets the application go on: the leader heals by difference.
-  // `copied`: all of the WAL is in the database file, and a restart is what comes next.
-  void PassGate(const volatile void* region0, bool copied) noexcept EXCLUDES(gate_);
+  // kClose: the last close, which checkpoints next. With the others all of the WAL is in the database file already.
+  enum class RestartBy { kClose, kWriter, kCheckpoint };
+  void PassGate(const volatile void* region0, RestartBy by) noexcept EXCLUDES(gate_);
 
   // --- for the leader
 
@@ -193,7 +196,7 @@ class Database {
     MutexLock lock_;
   };
   // True when another chain begins.
-  bool NoteGate(const WalIndexHeader& header, bool copied) EXCLUDES(chain_mutex_);
+  bool NoteGate(const WalIndexHeader& header, RestartBy by) EXCLUDES(chain_mutex_);
   WalChain LoadChain() const;
   void StoreChain(const WalChain& before, const WalChain& chain);
   // Observes or, unless that is done, judges. `look`: from outside SQLite's locks.
@@ -201,6 +204,8 @@ class Database {
   // Of the WAL that the wal-index describes; {0, 0} when it cannot be read.
   CommitCount CountCommits(const WalIndexHeader& header) const;
   void LoseChain() noexcept;
+  // False when there is nothing to wait for.
+  bool TryNoteQuiet(const volatile void* region0) EXCLUDES(chain_mutex_);
   Status LockGateFile() REQUIRES(gate_);
   void UnlockGateFile() REQUIRES(gate_);
   // Copies frames first..last of the WAL that `header` describes into the journal and moves `durable`; false when the
@@ -208,7 +213,7 @@ class Database {
   Result<bool> Append(const volatile void* region0, const WalIndexHeader& header, uint32_t first, uint32_t last)
       REQUIRES(gate_);
   // PassGate; throws when there is no memory.
-  void KeepFrames(const volatile void* region0, bool copied) EXCLUDES(gate_);
+  void KeepFrames(const volatile void* region0, RestartBy by) EXCLUDES(gate_);
   std::string JournalPath(uint64_t index) const;
 
   const std::string path_;

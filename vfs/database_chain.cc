@@ -33,13 +33,17 @@ Tick TickOf(const FileStamp& stamp) {
   return {nanos - nanos % unit > written, written - nanos > kLongestTick};
 }
 
+void Pause() {
+  timespec pause{0, 500000};
+  nanosleep(&pause, nullptr);
+}
+
 // Nobody writes to a file that is locked for the last close: waits until the tick is over. False when it is not known.
 bool AwaitTick(const FileStamp& stamp) {
   for (int i = 0; i < kMostTickLooks; i++) {
     const Tick tick = TickOf(stamp);
     if (tick.settled || tick.never) return tick.settled;
-    timespec pause{0, 500000};
-    nanosleep(&pause, nullptr);
+    Pause();
   }
   return false;
 }
@@ -163,12 +167,15 @@ void Database::Settle(const WalIndexHeader& header, bool look, WalChain* chain) 
   chain->count = now.count;
 }
 
-bool Database::NoteGate(const WalIndexHeader& header, bool copied) {
+bool Database::NoteGate(const WalIndexHeader& header, RestartBy by) {
+  // Before a checkpoint empties the WAL. (A writer that restarts it leaves the old frames there until its commit.)
+  // Should everybody be killed then, the file's stamp is all that tells.
+  if (by == RestartBy::kCheckpoint) (void)AwaitTick(StampOf(path_));
   ChainLock lock(this);
   const WalChain before = LoadChain();
   WalChain chain = before;
   Settle(header, false, &chain);
-  if (copied) {
+  if (by != RestartBy::kClose) {
     // If it is not settled yet, the leader may come to note it (NoteQuiet).
     const FileStamp stamp = StampOf(path_);
     if (TickOf(stamp).settled) Leave(HashOf(stamp), &chain);
@@ -246,7 +253,7 @@ void Database::NoteClosed() noexcept {
   }
 }
 
-void Database::NoteQuiet(const volatile void* region0) {
+bool Database::TryNoteQuiet(const volatile void* region0) {
   ChainLock lock(this);
   const WalChain before = LoadChain();
   WalChain chain = before;
@@ -254,12 +261,30 @@ void Database::NoteQuiet(const volatile void* region0) {
   auto quiet = [&] {
     return ReadWalIndexHeader(region0, &header) && header.max_frame == 0 && header.changes == chain.count;
   };
-  if (!chain.judged || (chain.left != 0 && chain.left_end == chain.end) || !quiet()) return;
+  if (!chain.judged || (chain.left != 0 && chain.left_end == chain.end) || !quiet()) return false;
   const FileStamp stamp = StampOf(path_);
+  const Tick tick = TickOf(stamp);
   // Looked at again: nobody has committed, so nobody has checkpointed.
-  if (!TickOf(stamp).settled || !quiet()) return;
+  if (!tick.settled || !quiet()) return !tick.never;
   Leave(HashOf(stamp), &chain);
   StoreChain(before, chain);
+  return false;
+}
+
+void Database::NoteQuiet(const volatile void* region0) {
+  (void)TryNoteQuiet(region0);
+}
+
+void Database::AwaitQuiet(const volatile void* region0) noexcept {
+  try {
+    {
+      MutexLock lock(gate_);
+      if (users_ != 1) return;
+    }
+    for (int i = 0; i < kMostTickLooks && TryNoteQuiet(region0); i++) Pause();
+  } catch (const std::exception&) {
+    // No memory: whoever comes next compares.
+  }
 }
 
 Result<WalChain> Database::Chain() {

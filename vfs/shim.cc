@@ -52,6 +52,7 @@ struct AdoptedFile {
   bool user = false;                // AddUser was called for `database`, and RemoveUser not yet
   bool exclusive_checked = false;   // CheckExclusive has looked
   bool asked_exclusive = false;     // since its last transaction it has tried to lock the whole file
+  bool checkpoints = false;         // it has the lock for checkpoints
   bool closing = false;             // the whole file is locked for the last close
   std::atomic<bool> judged{false};  // since it is a user, it has had a read lock
   std::atomic<bool> mapped{false};  // region0 is set
@@ -226,7 +227,7 @@ int FileLock(sqlite3_file* f, int level) {
   // Closing the last connection (or leaving WAL mode): the WAL is checkpointed and deleted next.
   if (rc == SQLITE_OK && level == SQLITE_LOCK_EXCLUSIVE && a->region0 != nullptr) {
     Database* database = a->captured();
-    if (database != nullptr) database->PassGate(a->region0, false);
+    if (database != nullptr) database->PassGate(a->region0, Database::RestartBy::kClose);
     a->closing = true;
   }
   return rc;
@@ -319,6 +320,7 @@ int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
       database->JudgeChain(a->region0, true);
   const int rc = a->lower_shm_lock(f, offset, n, flags);
   if (rc != SQLITE_OK || (flags & SQLITE_SHM_LOCK) == 0) {
+    if (n == 1 && offset == kCheckpointLock && (flags & SQLITE_SHM_UNLOCK) != 0) a->checkpoints = false;
     if (a->own && rc == SQLITE_OK && offset >= kReadLock0 && n == 1 && (flags & SQLITE_SHM_SHARED) != 0)
       a->read_mark = -1;
     return rc;
@@ -334,12 +336,14 @@ int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
     }
     return rc;
   }
+  if (n == 1 && offset == kCheckpointLock) a->checkpoints = true;
   const bool restarts = n == 4 && offset == kReadLock0 + 1;  // all read marks but 0 (walRestartLog, walCheckpoint)
   const bool checkpoints = n == 1 && offset == kCheckpointLock;
   if (!restarts && !checkpoints) return rc;
   Database* database = a->captured();
   if (database == nullptr || a->region0 == nullptr) return rc;
-  if (restarts) database->PassGate(a->region0, true);
+  if (restarts)
+    database->PassGate(a->region0, a->checkpoints ? Database::RestartBy::kCheckpoint : Database::RestartBy::kWriter);
   // Before the file is another one, by which nobody could tell any more which WAL is the next.
   if (checkpoints)
     AtEdge("look at the WAL", false, [&] {
@@ -368,10 +372,11 @@ int FileShmUnmap(sqlite3_file* f, int remove) {
   AdoptedFile* a = Find(f);
   // The last close has checkpointed all of the WAL, and deletes it next or, with PERSIST_WAL, leaves it
   // (sqlite3WalClose). Noted before: a process killed in between leaves a WAL that still has its salts.
-  if (a->closing) {
-    Database* database = a->captured();
-    if (database != nullptr) database->NoteClosed();
-  }
+  Database* database = a->region0 == nullptr ? nullptr : a->captured();
+  if (database != nullptr && a->closing) database->NoteClosed();
+  // Somebody else has it open. Who comes before he goes and after we went is the first of ours, and finds a wal-index
+  // of which nothing is known.
+  if (database != nullptr && !a->closing) database->AwaitQuiet(a->region0);
   a->region0 = nullptr;
   a->mapped.store(false);
   a->wal_seen = false;

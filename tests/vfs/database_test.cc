@@ -16,7 +16,7 @@ class DatabaseTest : public testing::Test {
   // What SQLite's last close of a database with commits makes of it.
   void OpenAndClose() {
     Open();
-    database_->PassGate(region_, false);
+    database_->PassGate(region_, Database::RestartBy::kClose);
     Exec("PRAGMA wal_checkpoint(TRUNCATE)");
     database_->NoteClosed();
     database_->RemoveUser();
@@ -90,7 +90,7 @@ TEST_F(DatabaseTest, OneWakeUpForManyCommits) {
 
 TEST_F(DatabaseTest, Invariant_NoCommitLost_GateJournalsWhatIsNotDurable) {
   Exec("INSERT INTO t VALUES(randomblob(9000))");
-  database_->PassGate(region_, false);
+  database_->PassGate(region_, Database::RestartBy::kClose);
   const WalIndexHeader index = Index();
   EXPECT_EQ(control()->durable.load(), PackPosition(index.wal_salts(), index.max_frame));
   auto journals = database_->RotateJournal();
@@ -105,7 +105,7 @@ TEST_F(DatabaseTest, Invariant_NoCommitLost_GateJournalsWhatIsNotDurable) {
   const std::string wal = *ReadFile(path_ + "-wal", UINT64_MAX);
   EXPECT_EQ(bytes.substr(kJournalChunkSize), wal.substr(kWalHeaderSize));
   // A second pass has nothing to add.
-  database_->PassGate(region_, false);
+  database_->PassGate(region_, Database::RestartBy::kClose);
   EXPECT_TRUE(database_->RemoveJournals(*journals).ok());
   EXPECT_EQ(control()->journal_total.load(), 0U);
 }
@@ -114,7 +114,7 @@ TEST_F(DatabaseTest, Invariant_NeverInTheWay_FullSpoolLetsTheRestartGo) {
   control()->spool_limit.store(10);
   control()->spool_bytes.store(100);
   Exec("INSERT INTO t VALUES(1)");
-  database_->PassGate(region_, false);
+  database_->PassGate(region_, Database::RestartBy::kClose);
   EXPECT_EQ(control()->overflow.load(), 1U);
   EXPECT_EQ(control()->active.load(), 0U);
 }
@@ -122,7 +122,7 @@ TEST_F(DatabaseTest, Invariant_NeverInTheWay_FullSpoolLetsTheRestartGo) {
 TEST_F(DatabaseTest, DurableNeverGoesBackBehindTheJournal) {
   Exec("INSERT INTO t VALUES(1)");
   const WalIndexHeader index = Index();
-  database_->PassGate(region_, false);
+  database_->PassGate(region_, Database::RestartBy::kClose);
   const uint64_t durable = control()->durable.load();
   database_->AdvanceDurable(PackPosition(index.wal_salts(), 1));
   EXPECT_EQ(control()->durable.load(), durable);
@@ -149,7 +149,7 @@ TEST_F(DatabaseTest, Regression_JournalWithoutLimitFromTheMiddleOfTheWal) {
 TEST_F(DatabaseTest, Regression_JournalAfterACrashNamesTheWalBeforeItsOwn) {
   Open();
   const uint32_t end = Index().max_frame;
-  database_->PassGate(region_, false);
+  database_->PassGate(region_, Database::RestartBy::kClose);
   Exec("PRAGMA wal_checkpoint(RESTART); INSERT INTO t VALUES(1)");
   database_->Tap(region_);
   const WalChain chain = Chain();
@@ -201,11 +201,11 @@ TEST_F(DatabaseTest, Invariant_NoSilentGap_AFileThatWasWrittenToSinceTheCloseBeg
 
 TEST_F(DatabaseTest, Invariant_NoSilentGap_CommitsThatDiedBehindAGateBeginAChain) {
   Open();
-  database_->PassGate(region_, false);
+  database_->PassGate(region_, Database::RestartBy::kClose);
   const uint64_t id = Chain().id;
   Exec("PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t VALUES(1); PRAGMA wal_checkpoint(TRUNCATE)");
   control()->active.store(1);
-  database_->PassGate(region_, false);
+  database_->PassGate(region_, Database::RestartBy::kClose);
   EXPECT_NE(Chain().id, id);
   EXPECT_EQ(control()->overflow.load(), 1U);
   database_->RemoveUser();
