@@ -48,6 +48,13 @@ void Unlock(int fd, LockByte byte) {
   (void)::fcntl(fd, F_OFD_SETLK, &lock);
 }
 
+void UnlockAll(int fd) {
+  struct flock lock {};
+  lock.l_type = F_UNLCK;
+  lock.l_whence = SEEK_SET;
+  (void)::fcntl(fd, F_OFD_SETLK, &lock);
+}
+
 bool IsLocked(int fd, LockByte byte) {
   struct flock lock = Describe(byte, F_WRLCK);
   return ::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;

@@ -5,7 +5,9 @@
 #define LIBREPLICA_BASE_BYTE_LOCK_H_
 
 #include <string>
+#include <utility>
 
+#include "base/fs.h"
 #include "base/status.h"
 
 namespace replica {
@@ -30,6 +32,29 @@ bool TryLock(int fd, LockByte byte);
 Status Lock(int fd, LockByte byte, const std::string& path);
 Status LockShared(int fd, LockByte byte, const std::string& path);
 void Unlock(int fd, LockByte byte);
+// All that this description has. A child that was forked meanwhile has the description too, so that closing the
+// descriptor does not do it.
+void UnlockAll(int fd);
+
+// Of a lock file, for as long as a few lines need it: frees what was locked through it.
+class LockFile {
+ public:
+  LockFile() = default;
+  explicit LockFile(UniqueFd fd) : fd_(std::move(fd)) {}
+  LockFile(LockFile&&) = default;
+  LockFile& operator=(LockFile&& other) noexcept {
+    if (fd_.get() >= 0) UnlockAll(fd_.get());
+    fd_ = std::move(other.fd_);
+    return *this;
+  }
+  ~LockFile() {
+    if (fd_.get() >= 0) UnlockAll(fd_.get());
+  }
+  int get() const { return fd_.get(); }
+
+ private:
+  UniqueFd fd_;
+};
 // True when another description holds it in any way.
 bool IsLocked(int fd, LockByte byte);
 

@@ -54,6 +54,12 @@ bool InUse(int lock_fd) {
          IsLocked(lock_fd, LockByte::kDedicated);
 }
 
+Status OtherVersion(const std::string& folder) {
+  return {Code::kUnavailable, folder +
+                                  " is in use by another version of libreplica, which uploads meanwhile; this process "
+                                  "takes over when the last one of that version has closed the database"};
+}
+
 }  // namespace
 
 const char* StateName(ReplicaState state) {
@@ -103,7 +109,8 @@ std::string LoadText(const ControlBlock::Text& text) {
 Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& folder) {
   const std::string path = folder + "/control";
   // Creation is serialised by an advisory lock on the folder, so that two processes do not make two blocks.
-  REPLICA_ASSIGN(UniqueFd guard, OpenOwnFile(LockPath(folder), O_RDWR | O_CREAT));
+  REPLICA_ASSIGN(UniqueFd opened, OpenOwnFile(LockPath(folder), O_RDWR | O_CREAT));
+  const LockFile guard(std::move(opened));
   REPLICA_TRY(Lock(guard.get(), LockByte::kCreation, LockPath(folder)));
 
   auto existing = OpenOwnFile(path, O_RDWR);
@@ -112,11 +119,7 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
     REPLICA_ASSIGN(ControlBlock * block, Map(*existing, path));
     return std::unique_ptr<ControlMapping>(new ControlMapping(block));
   }
-  if (what == Block::kOtherVersion && InUse(guard.get()))
-    return Status(Code::kUnavailable, folder +
-                                          " is in use by another version of libreplica, which uploads meanwhile; this "
-                                          "process takes over when the last one of that version has closed the "
-                                          "database");
+  if (what == Block::kOtherVersion && InUse(guard.get())) return OtherVersion(folder);
   if (existing.ok()) REPLICA_TRY(RemoveFile(path));
   const std::string temporary = path + ".new";
   REPLICA_TRY(RemoveFile(temporary));
@@ -138,8 +141,12 @@ Result<std::unique_ptr<ControlMapping>> ControlMapping::Open(const std::string& 
 Result<std::unique_ptr<ControlMapping>> ControlMapping::OpenExisting(const std::string& folder) {
   const std::string path = folder + "/control";
   REPLICA_ASSIGN(UniqueFd fd, OpenOwnFile(path, O_RDWR));
-  if (Inspect(fd) != Block::kUsable)
-    return Status(Code::kNotFound, path + " is not of this boot, or of another version");
+  const Block what = Inspect(fd);
+  if (what == Block::kOtherVersion) {
+    auto lock = OpenOwnFile(LockPath(folder), O_RDWR);
+    if (lock.ok() && InUse(lock->get())) return OtherVersion(folder);
+  }
+  if (what != Block::kUsable) return Status(Code::kNotFound, path + " is not of this boot, or of another version");
   REPLICA_ASSIGN(ControlBlock * block, Map(fd, path));
   return std::unique_ptr<ControlMapping>(new ControlMapping(block));
 }

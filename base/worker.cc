@@ -2,19 +2,36 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <mutex>
+#include <set>
 #include <utility>
 
 namespace replica {
 
 namespace {
 
-std::atomic<int> own_threads{0};
+// The threads that StartThread has started and that have come to run. Never destroyed; the child of a fork has none.
+struct OwnThreads {
+  std::mutex mutex;
+  std::set<pid_t> ids;
+};
+OwnThreads*& Own() {
+  static auto* threads = new OwnThreads;
+  return threads;
+}
+
+bool IsOwn(pid_t id) {
+  std::lock_guard<std::mutex> lock(Own()->mutex);
+  return Own()->ids.count(id) != 0;
+}
 
 }  // namespace
 
@@ -22,7 +39,7 @@ bool OnlyOwnThreadsRemain() {
   // A thread that has ended and is waited for is a zombie, as main is after pthread_exit (proc(5), "stat").
   DIR* tasks = ::opendir("/proc/self/task");
   if (tasks == nullptr) return false;
-  int alive = 0;
+  bool others = false;
   while (const dirent* task = ::readdir(tasks)) {
     if (task->d_name[0] == '.') continue;
     char path[64];
@@ -33,11 +50,12 @@ bool OnlyOwnThreadsRemain() {
       text[n] = 0;
       std::fclose(stat);
       const char* name_end = std::strrchr(text, ')');
-      if (name_end != nullptr && name_end[1] == ' ' && name_end[2] != 'Z' && name_end[2] != 'X') alive++;
+      const bool alive = name_end != nullptr && name_end[1] == ' ' && name_end[2] != 'Z' && name_end[2] != 'X';
+      if (alive && !IsOwn(static_cast<pid_t>(std::strtol(task->d_name, nullptr, 10)))) others = true;
     }
   }
   ::closedir(tasks);
-  return alive > 0 && alive <= own_threads.load();
+  return !others;
 }
 
 Result<std::thread> StartThread(const std::string& name, std::function<void()> body) {
@@ -49,21 +67,32 @@ Result<std::thread> StartThread(const std::string& name, std::function<void()> b
   pthread_sigmask(SIG_SETMASK, &all, &before);
   std::thread thread;
   Status status;
-  own_threads.fetch_add(1);
   try {
     thread = std::thread([body = std::move(body)] {
-      body();
-      own_threads.fetch_sub(1);
+      const auto id = static_cast<pid_t>(::syscall(SYS_gettid));
+      try {
+        {
+          std::lock_guard<std::mutex> lock(Own()->mutex);
+          Own()->ids.insert(id);
+        }
+        body();
+      } catch (...) {  // NOLINT(bugprone-empty-catch): no memory, most likely; the application must not die of it
+      }
+      std::lock_guard<std::mutex> lock(Own()->mutex);
+      Own()->ids.erase(id);
     });
     pthread_setname_np(thread.native_handle(), name.c_str());
   } catch (const std::exception& e) {
-    own_threads.fetch_sub(1);
     status = Status(Code::kUnavailable,
                     "cannot start the thread " + name + ": " + e.what() + "; check the limits on processes and memory");
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (!status.ok()) return status;
   return thread;
+}
+
+void ForgetThreadsAfterFork() {
+  Own() = new OwnThreads;
 }
 
 Worker::~Worker() {
@@ -105,7 +134,10 @@ void Worker::Run() {
       task = std::move(tasks_.front());
       tasks_.pop_front();
     }
-    task();
+    try {
+      task();
+    } catch (...) {  // NOLINT(bugprone-empty-catch): no memory; the next task may have some
+    }
   }
 }
 

@@ -16,11 +16,13 @@ namespace replica {
 
 // A std::thread that starts with all signals blocked but those that its own instructions raise, named `name` (15
 // characters at most) for debuggers. kUnavailable when the system gives no thread (a limit on processes, no memory):
-// nothing has happened then. What `body` throws ends the process: catch it there.
+// nothing has happened then. What `body` throws ends the thread, and nothing else.
 Result<std::thread> StartThread(const std::string& name, std::function<void()> body);
 // True when no thread of the process goes on but those that StartThread has started: main has ended by pthread_exit,
 // and so have all others.
 bool OnlyOwnThreadsRemain();
+// In the child of a fork, where none of them goes on.
+void ForgetThreadsAfterFork();
 
 class Worker {
  public:

@@ -446,8 +446,9 @@ Status ApplyJson(const std::string& text, AttachOptions* options) {
     Status status = found->apply(value, options);
     if (!status.ok()) return status.In(std::string("replica_attach: option \"") + found->option + "\"");
   }
-  if (options->s3.endpoint != endpoint && !json.contains("access_key_id")) {
-    // The keys that are configured are for the server that is configured, and not for one that a statement names.
+  if (options->s3.endpoint != endpoint && !(json.contains("access_key_id") && json.contains("secret_access_key"))) {
+    // The keys that are configured are for the server that is configured, and not for one that a statement names: not
+    // one of them beside a key of the statement's own, either.
     options->s3.access_key_id.clear();
     options->s3.secret_access_key.clear();
     options->s3.session_token.clear();

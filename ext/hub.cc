@@ -168,23 +168,43 @@ Result<std::shared_ptr<Service>> Hub::MakeService(const std::string& path, const
   return service;
 }
 
-Status Hub::Attach(const std::string& path, const std::string& url, const AttachOptions& options) {
-  std::shared_ptr<Service> old;
-  {
-    MutexLock lock(mutex_);
-    auto found = services_.find(path);
-    if (found != services_.end()) old = found->second;
+// One attach or detach of a path at a time: between taking a service out and putting another in, nobody else may.
+class Hub::PathTurn {
+ public:
+  PathTurn(Hub* hub, const std::string& path) : hub_(hub), path_(path) {
+    MutexLock lock(hub_->mutex_);
+    while (!hub_->attaching_.insert(path_).second) lock.Wait(hub_->attached_);
   }
-  if (old != nullptr) REPLICA_TRY(Detach(path));
+  ~PathTurn() {
+    MutexLock lock(hub_->mutex_);
+    hub_->attaching_.erase(path_);
+    hub_->attached_.notify_all();
+  }
+  PathTurn(const PathTurn&) = delete;
+  PathTurn& operator=(const PathTurn&) = delete;
+
+ private:
+  Hub* const hub_;
+  const std::string path_;
+};
+
+Status Hub::Attach(const std::string& path, const std::string& url, const AttachOptions& options) {
+  const PathTurn turn(this, path);
   std::shared_ptr<Service> service;
-  {
-    MutexLock lock(mutex_);
-    auto made = MakeService(path, url, options);
-    if (!made.ok()) {
-      troubles_[path] = made.status().message();
-      return made.status();
+  while (service == nullptr) {
+    {
+      MutexLock lock(mutex_);
+      if (services_.count(path) == 0) {
+        auto made = MakeService(path, url, options);
+        if (!made.ok()) {
+          troubles_[path] = made.status().message();
+          return made.status();
+        }
+        service = *made;
+      }
     }
-    service = *made;
+    // An open, too, may have made one meanwhile.
+    if (service == nullptr) (void)DetachService(path);
   }
   // Taps and gates first: what happens after Start has looked at the file must not go unseen.
   BindFiles(service->database());
@@ -192,6 +212,11 @@ Status Hub::Attach(const std::string& path, const std::string& url, const Attach
 }
 
 Status Hub::Detach(const std::string& path) {
+  const PathTurn turn(this, path);
+  return DetachService(path);
+}
+
+Status Hub::DetachService(const std::string& path) {
   std::shared_ptr<Service> service;
   int64_t timeout = 0;
   {
@@ -221,6 +246,7 @@ std::shared_ptr<Database> Hub::FindDatabase(const std::string& path) {
   MutexLock lock(mutex_);
   if (auto database = databases_[path].lock(); database != nullptr && !database->Stale()) return database;
   auto found = Database::Find(path);
+  if (found.status().code() == Code::kUnavailable) troubles_[path] = found.status().message();
   if (!found.ok()) return nullptr;
   databases_[path] = *found;
   return *found;
@@ -333,7 +359,8 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
     }
     if (found != services_.end()) {
       service = found->second;
-    } else if (!target.url.empty()) {
+    } else if (waiting_.count(path) != 0 || !target.url.empty()) {
+      if (auto waits = waiting_.find(path); waits != waiting_.end()) target = waits->second;
       auto made = MakeService(path, target.url, target.options);
       if (made.ok()) {
         service = *made;
@@ -382,11 +409,23 @@ void Hub::TryLater(const std::string& path, const Target& target) {
       Get().Wait();
     } catch (const std::exception&) {
       // No memory: the next open tries again.
+      MutexLock lock(Get().mutex_);
+      Get().waiter_runs_ = false;
     }
   });
   if (!thread.ok()) return;  // as above
   waiter_runs_ = true;
   thread->detach();
+}
+
+void Hub::Replace(const std::shared_ptr<Service>& service) {
+  MutexLock lock(mutex_);
+  const std::string& path = service->database()->path();
+  auto found = services_.find(path);
+  if (found == services_.end() || found->second != service) return;
+  const Target target = {service->store()->url(), service->options()};
+  services_.erase(found);
+  TryLater(path, target);
 }
 
 void Hub::Wait() {
@@ -396,11 +435,12 @@ void Hub::Wait() {
     {
       MutexLock lock(mutex_);
       for (auto it = waiting_.begin(); it != waiting_.end();) {
-        const bool open = IsFileOpen(it->first);
+        const bool open = IsFileOpen(it->first) && FileExists(it->first);
         auto service = open && services_.count(it->first) == 0
                            ? MakeService(it->first, it->second.url, it->second.options)
                            : Result<std::shared_ptr<Service>>(Status(Code::kNotFound, "not open any more"));
         if (service.ok()) made.push_back(*service);
+        if (!service.ok() && open) troubles_[it->first] = service.status().message();
         if (!service.ok() && service.status().code() == Code::kUnavailable) {
           ++it;
         } else {
@@ -409,7 +449,10 @@ void Hub::Wait() {
       }
       if (waiting_.empty()) waiter_runs_ = false;
     }
-    for (const auto& service : made) Begin(service);
+    for (const auto& service : made) {
+      Begin(service);
+      if (!IsFileOpen(service->database()->path())) (void)service->Stop(1);
+    }
     MutexLock lock(mutex_);
     if (!waiter_runs_) return;
   }
@@ -441,8 +484,10 @@ void Hub::LastClose(const std::shared_ptr<Database>& database) {
     if (flush == Service::Flush::kSent) close_left_ = config_.shutdown_timeout;
     if (flush == Service::Flush::kLeft) close_left_ = std::max<int64_t>(close_left_ - (last_close_ - begun), 0);
   }
-  // Opened again by another thread meanwhile.
-  if (OpenFiles(database->path()) > 0) (void)service->Start();
+  // Opened again by another thread meanwhile; and perhaps closed again, after which nobody would stop it.
+  if (OpenFiles(database->path()) == 0) return;
+  (void)service->Start();
+  if (OpenFiles(database->path()) == 0) (void)service->Stop(1);
 }
 
 int Hub::AfterCommit(Database* database) {
@@ -474,7 +519,11 @@ namespace {
 // ours must not keep it alive. They block all signals, so that nothing else could end it either.
 void EndWithTheOthers() {
   while (!OnlyOwnThreadsRemain()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  Hub::Get().StopAll();
+  try {
+    Hub::Get().StopAll();
+  } catch (const std::exception&) {
+    // As at exit.
+  }
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_UNBLOCK, &all, nullptr);  // one that came meanwhile does what it does by default
@@ -501,7 +550,11 @@ void Hub::WatchMainThread() {
 }
 
 void Hub::AtExit() {
-  Get().StopAll();
+  try {
+    Get().StopAll();
+  } catch (const std::exception&) {
+    // No memory: what is not sent waits in the spool and the WAL for the next start.
+  }
 }
 
 // What the child looks at is whole then, and no thread of ours is inside SQLite.
@@ -530,6 +583,7 @@ void Hub::AfterForkInChild() {
       if (auto database = weak.lock()) database->ForgetAfterFork();
   }();
   instance_ = fresh;
+  ForgetThreadsAfterFork();
   ForgetFilesAfterFork();
 }
 

@@ -5,8 +5,10 @@
 #ifndef LIBREPLICA_EXT_HUB_H_
 #define LIBREPLICA_EXT_HUB_H_
 
+#include <condition_variable>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -64,6 +66,10 @@ class Hub {
   // A store for a URL: connections and threads are shared by all of the process.
   Result<std::shared_ptr<Store>> OpenStore(const std::string& url, const AttachOptions& options) EXCLUDES(mutex_);
 
+  // A service has ended because its replica folder or control block was removed or replaced, while the application has
+  // the database open: another one takes its place.
+  void Replace(const std::shared_ptr<Service>& service) EXCLUDES(mutex_);
+
  private:
   struct Target {
     std::string url;
@@ -72,6 +78,8 @@ class Hub {
 
   Hub() = default;
 
+  class PathTurn;
+  Status DetachService(const std::string& path) EXCLUDES(mutex_);
   // True when the configuration wants the database replicated.
   bool Wanted(const std::string& path, const char* name) EXCLUDES(mutex_);
   Status RestoreMissing(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
@@ -111,6 +119,8 @@ class Hub {
   std::map<std::string, std::shared_ptr<Service>> services_ GUARDED_BY(mutex_);
   std::map<std::string, std::weak_ptr<Database>> databases_ GUARDED_BY(mutex_);
   std::map<std::string, std::string> troubles_ GUARDED_BY(mutex_);
+  std::set<std::string> attaching_ GUARDED_BY(mutex_);  // paths that are attached or detached just now
+  std::condition_variable attached_;
   std::map<std::string, Target> waiting_ GUARDED_BY(mutex_);  // by path: cannot be replicated just now
   bool waiter_runs_ GUARDED_BY(mutex_) = false;
   std::shared_ptr<HttpClient> http_ GUARDED_BY(mutex_);

@@ -13,6 +13,7 @@
 #include "base/byte_lock.h"
 #include "base/futex.h"
 #include "base/worker.h"
+#include "ext/hub.h"
 #include "vfs/wal_source.h"
 
 namespace replica {
@@ -27,6 +28,8 @@ constexpr int64_t kLocalWork = 30000000;    // µs for the last capture and the 
 constexpr int64_t kHandoverLook = 10000;    // µs between looks whether a dedicated process has the leadership yet
 constexpr int kHandoverLooks = 200;
 constexpr int64_t kNextInLine = 1000000;  // µs that the next in line may take to lead when something is unsent
+
+const std::string kNoMemory = "out of memory";  // short enough to need none
 
 }  // namespace
 
@@ -45,7 +48,7 @@ Status Service::Start() {
   abandoned_.store(false);
   changed_.notify_all();
   if (running_) return Ok();
-  auto thread = StartThread("replica-lead", [self = shared_from_this()] { self->Run(); });
+  auto thread = StartThread("replica-lead", [self = shared_from_this()] { self->RunOrRest(); });
   if (!thread.ok()) {
     ControlBlock* c = database_->control();
     if (c->leader_pid.load() == 0) {
@@ -120,6 +123,33 @@ bool Service::LeaderEnds() const {
   return c->leader_pid.load() == 0 || c->leader_stopping.load() != 0;
 }
 
+void Service::RunOrRest() {
+  for (;;) {
+    try {
+      Run();
+      return;
+    } catch (const std::exception&) {
+      // No memory, most likely, not even to say so in detail: the application must not die of it.
+      MutexLock guard(mutex_);
+      if (has_turn_) LetGo();
+      engine_ = nullptr;
+      leading_ = blocked_ = false;
+      term_++;
+      changed_.notify_all();
+      ControlBlock* c = database_->control();
+      StoreText(&c->last_error, kNoMemory);
+      if (c->error_since.load() == 0) c->error_since.store(SystemClock().WallMicros());
+      c->state.store(static_cast<uint32_t>(ReplicaState::kError));
+      NotifyWaiters(c);
+      if (wanted_ && !database_->Stale())
+        guard.WaitUntil(changed_, std::chrono::steady_clock::now() + std::chrono::microseconds(kOpenRetry));
+      if (wanted_ && !database_->Stale()) continue;
+      running_ = false;
+      return;
+    }
+  }
+}
+
 void Service::Run() {
   const AsOwner owner(database_->path());
   for (;;) {
@@ -142,12 +172,7 @@ void Service::Run() {
     }
     Status status;
     bool yielded = false;
-    try {
-      status = locked ? Lead(&yielded) : Status(Code::kIo, database_->folder() + "/lock cannot be locked");
-    } catch (const std::exception& e) {
-      // Out of memory, most likely: the application must not die of it.
-      status = Status(Code::kInternal, database_->path() + ": replication stopped: " + e.what());
-    }
+    status = locked ? Lead(&yielded) : Status(Code::kIo, database_->folder() + "/lock cannot be locked");
     {
       MutexLock guard(mutex_);
       LetGo();
@@ -157,10 +182,14 @@ void Service::Run() {
       // It was asked for the leadership, gave it away, and was stopped then: the one that asked may have been, too.
       if (!wanted_ && yielded && Unsent()) continue;
       term_++;
-      // Another service, of the folder that takes this one's place, goes on.
-      if (!wanted_ || database_->Stale()) {
+      if (!wanted_) {
         running_ = false;
         return;
+      }
+      // Another service, of the folder or the control block that takes this one's place, goes on.
+      if (database_->Stale()) {
+        running_ = false;
+        break;
       }
       if (!status.ok()) {
         ControlBlock* c = database_->control();
@@ -172,20 +201,24 @@ void Service::Run() {
       }
     }
   }
+  Hub::Get().Replace(shared_from_this());
 }
 
 // Unlocked, not closed: a child forked meanwhile may have inherited the descriptor, and the lock with it.
 void Service::LetGo() {
   Unlock(database_->lock_fd(), LockByte::kLeader);
   Unlock(database_->lock_fd(), LockByte::kDedicated);
+  has_turn_ = false;
   database_->leadership().Give();
 }
 
 bool Service::TakeTurn(bool* waited) {
-  if (database_->leadership().TryTake()) return true;
+  has_turn_ = database_->leadership().TryTake();
+  if (has_turn_) return true;
   *waited = true;
   SetBlocked();
-  return database_->leadership().Take(abandoned_);
+  has_turn_ = database_->leadership().Take(abandoned_);
+  return has_turn_;
 }
 
 bool Service::Wanted() {

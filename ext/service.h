@@ -52,6 +52,8 @@ class Service : public std::enable_shared_from_this<Service> {
 
  private:
   void Run() EXCLUDES(mutex_);
+  // Run, and once more after a while when it throws.
+  void RunOrRest() EXCLUDES(mutex_);
   // Waits for the leadership on the database's lock. `waited`: another process had it.
   bool AwaitLeadership(const std::string& path, bool* waited) EXCLUDES(mutex_);
   // Waits until no other service of this process works with the database: it may have been attached anew while the
@@ -84,6 +86,7 @@ class Service : public std::enable_shared_from_this<Service> {
   uint64_t stop_term_ GUARDED_BY(mutex_) = 0;  // term_ when it was last stopped
   int64_t flush_ GUARDED_BY(mutex_) = 0;       // µs to flush once it is not wanted
   Engine* engine_ GUARDED_BY(mutex_) = nullptr;
+  bool has_turn_ = false;  // the thread's: see Turn
   uint32_t handover_ = 0;  // the thread's: ControlBlock::handover when the leadership came
 };
 

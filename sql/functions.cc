@@ -91,8 +91,10 @@ void Guarded(sqlite3_context* context, bool direct, const Body& body) noexcept {
     Status status = direct ? CheckCalledDirectly(sqlite3_context_db_handle(context)) : Ok();
     if (status.ok()) status = body();
     if (!status.ok()) ReturnError(context, status);
+  } catch (const std::bad_alloc&) {
+    sqlite3_result_error_nomem(context);  // which takes no memory
   } catch (const std::exception& e) {
-    ReturnError(context, Status(Code::kInternal, std::string("unexpected: ") + e.what()));
+    sqlite3_result_error(context, e.what(), -1);
   }
 }
 

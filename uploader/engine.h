@@ -148,7 +148,8 @@ class Engine {
   bool SnapshotReady() const;
   Result<bool> SameSnapshotStored();
   bool TooLarge(Status* status);
-  static constexpr int64_t kSnapshotPause = int64_t{3600} * 1000000;  // µs
+  static constexpr int64_t kSnapshotPause = int64_t{3600} * 1000000;     // µs
+  static constexpr int64_t kFirstSnapshotPause = int64_t{10} * 1000000;  // nothing is restorable without it
   void Look();
   void LookDone(const Status& status);
   void PlanLook(int64_t micros);

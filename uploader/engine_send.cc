@@ -134,7 +134,8 @@ void Engine::LogDone(const Status& result) {
   queue_.pop_front();
   attempts_ = 0;
   retry_at_ = 0;
-  ClearError();
+  // A first snapshot that is refused stays an error: what was stored just now is not restorable without it.
+  if (state_.snapshot_txid != 0 || clock_.SteadyMicros() >= snapshot_not_before_) ClearError();
   Acknowledge();
 }
 
@@ -240,7 +241,7 @@ void Engine::SnapshotDone(const Status& result) {
           Status(status.code(), status.message() + " (a snapshot of " + std::to_string(snapshot_->size) + " bytes)"));
       (void)RemoveFile(snapshot_->path);
       snapshot_.reset();
-      snapshot_not_before_ = clock_.SteadyMicros() + kSnapshotPause;
+      snapshot_not_before_ = clock_.SteadyMicros() + (state_.snapshot_txid == 0 ? kFirstSnapshotPause : kSnapshotPause);
       return;
     }
     if (!FileExists(snapshot_->path) || DamagedHere(result, *snapshot_)) snapshot_.reset();  // a new one is made

@@ -1,5 +1,6 @@
 #include "uploader/file_store.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -7,8 +8,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <filesystem>
-#include <system_error>
+#include <memory>
+#include <new>
 
 #include "base/bytes.h"
 #include "base/fs.h"
@@ -17,13 +18,44 @@
 namespace replica {
 namespace {
 
-namespace stdfs = std::filesystem;
-
 constexpr char kTemporary[] = ".tmp-";  // no key has a part that starts with a dot
 
 // A crash leaves a temporary file behind; it is never listed as an object.
 bool IsTemporary(const std::string& name) {
   return name.rfind(kTemporary, 0) == 0;
+}
+
+constexpr int kDeepest = 8;  // folders in one another; a key has three parts
+
+// Adds what is below <root>/<base> to the listing, if `keep` says so of its key. Links to folders are not followed.
+// (Not by std::filesystem: libstdc++'s iterators end the process when there is no memory.)
+template <typename Keep>
+Status Walk(const std::string& root, const std::string& base, bool folders_only, int depth, const Keep& keep,
+            Listing* listing) {
+  const std::string path = root + "/" + base;
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(path.c_str()), ::closedir);
+  if (folder == nullptr && errno == ENOENT) return Ok();
+  if (folder == nullptr) return ErrnoStatus(errno, "list folder", path);
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(folder.get());
+    if (entry == nullptr) return errno == 0 ? Ok() : ErrnoStatus(errno, "list folder", path);
+    const std::string name = entry->d_name;
+    if (name == "." || name == ".." || IsTemporary(name)) continue;
+    struct stat st {};
+    if (::fstatat(::dirfd(folder.get()), entry->d_name, &st, 0) != 0) continue;  // it vanished
+    const std::string key = base + name;
+    if (folders_only) {
+      if (S_ISDIR(st.st_mode) && keep(key + "/")) listing->folders.push_back(key + "/");
+    } else if (S_ISREG(st.st_mode)) {
+      if (keep(key)) listing->objects.push_back({key, static_cast<uint64_t>(st.st_size)});
+    } else if (S_ISDIR(st.st_mode) && depth > 0) {
+      struct stat link {};
+      if (::fstatat(::dirfd(folder.get()), entry->d_name, &link, AT_SYMLINK_NOFOLLOW) != 0 || S_ISLNK(link.st_mode))
+        continue;
+      REPLICA_TRY(Walk(root, key + "/", false, depth - 1, keep, listing));
+    }
+  }
 }
 
 // What is stored is what was encoded: S3 compares the digest with what it received, and so does this.
@@ -57,6 +89,8 @@ void FileStore::PutAsync(const std::string& key, ObjectBody body, bool if_absent
     Status status;
     try {
       status = PutFile(root, path, body, if_absent, durable.get());
+    } catch (const std::bad_alloc&) {
+      status = Status(Code::kUnavailable, "out of memory");  // short enough to need none
     } catch (const std::exception& e) {
       status = Status(Code::kUnavailable, "PUT " + path + ": " + e.what());
     }
@@ -137,28 +171,8 @@ Result<Listing> FileStore::List(const std::string& prefix, const std::string& st
   // The folder part of the prefix is walked; what follows the last '/' filters names.
   const size_t slash = prefix.find_last_of('/');
   const std::string base = slash == std::string::npos ? "" : prefix.substr(0, slash + 1);
-  const std::string root = folder_ + "/" + base;
   auto keep = [&](const std::string& key) { return key.rfind(prefix, 0) == 0 && key > start_after; };
-  auto missing = [](const std::error_code& e) { return e == std::errc::no_such_file_or_directory; };
-  auto failed = [&](const std::error_code& e) { return ErrnoStatus(e.value(), "list folder", root); };
-  std::error_code error;
-  if (folders_only) {
-    for (stdfs::directory_iterator it(root, error), end; !error && it != end; it.increment(error)) {
-      const std::string key = base + it->path().filename().string();
-      std::error_code ignored;
-      if (it->is_directory(ignored) && keep(key + "/")) listing.folders.push_back(key + "/");
-    }
-  } else {
-    for (stdfs::recursive_directory_iterator it(root, error), end; !error && it != end; it.increment(error)) {
-      if (IsTemporary(it->path().filename().string())) continue;
-      std::error_code vanished;
-      if (!it->is_regular_file(vanished)) continue;
-      const std::string key = base + it->path().lexically_relative(root).generic_string();
-      const uint64_t size = it->file_size(vanished);
-      if (!vanished && keep(key)) listing.objects.push_back({key, size});
-    }
-  }
-  if (error && !missing(error)) return failed(error);
+  REPLICA_TRY(Walk(folder_, base, folders_only, kDeepest, keep, &listing));
   std::sort(listing.folders.begin(), listing.folders.end());
   std::sort(listing.objects.begin(), listing.objects.end(),
             [](const ObjectInfo& a, const ObjectInfo& b) { return a.key < b.key; });

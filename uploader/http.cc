@@ -12,6 +12,7 @@
 #include <mutex>
 
 #include "base/call_off.h"
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/worker.h"
 
@@ -67,6 +68,14 @@ struct HttpClient::Transfer {
   Status body_error;
   curl_slist* headers = nullptr;
   char error[CURL_ERROR_SIZE] = "";
+  const int64_t begun = SystemClock().SteadyMicros();
+
+  // A request may take a minute, and longer as far as it gets on: what it may carry does not count, a store could drip.
+  static int OnProgress(void* self, curl_off_t, curl_off_t received, curl_off_t, curl_off_t sent) {
+    const auto* t = static_cast<Transfer*>(self);
+    const int64_t most = kMaxRequestMs + static_cast<int64_t>(received + sent) / static_cast<int64_t>(kMinBytesPerMs);
+    return (SystemClock().SteadyMicros() - t->begun) / 1000 > most ? 1 : 0;
+  }
 
   ~Transfer() { curl_slist_free_all(headers); }
 
@@ -275,9 +284,9 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, kConnectTimeoutMs);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kStallBytesPerSecond);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kStallSeconds);
-  const uint64_t bytes = r.body.size + r.response_limit;
-  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
-                   static_cast<long>(std::min<uint64_t>(kMaxRequestMs + bytes / kMinBytesPerMs, INT32_MAX)));
+  curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, &Transfer::OnProgress);
+  curl_easy_setopt(easy, CURLOPT_XFERINFODATA, t);
+  curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
   curl_easy_setopt(easy, CURLOPT_SSLVERSION, long{CURL_SSLVERSION_TLSv1_2});
   curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
   if (!r.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, r.ca_file.c_str());

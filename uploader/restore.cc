@@ -389,16 +389,16 @@ EngineState RestoredState(const StateFile& file, const std::string& url, const R
 }
 
 // Holds the locks of a path's replica folder: one restore at a time, and no uploader meanwhile.
-Result<UniqueFd> LockFolder(const std::string& path) {
+Result<LockFile> LockFolder(const std::string& path) {
   const std::string lock_path = LockPath(path + "-replica");
-  UniqueFd fd;
+  LockFile fd;
   for (bool current = false; !current;) {
     // A restore that failed meanwhile may have removed the folder that it had made, and the lock in it.
     REPLICA_TRY(MakeOwnFolder(path + "-replica", path));
     auto opened = OpenOwnFile(lock_path, O_RDWR | O_CREAT);
     if (opened.status().code() == Code::kNotFound) continue;
     REPLICA_TRY(opened.status());
-    fd = std::move(*opened);
+    fd = LockFile(std::move(*opened));
     REPLICA_TRY(Lock(fd.get(), LockByte::kRestore, lock_path));
     struct stat held {};
     current = ::fstat(fd.get(), &held) == 0 && FileIdOf(lock_path) == FileId{held.st_dev, held.st_ino};
@@ -472,7 +472,7 @@ Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& targ
     return Status(Code::kNotFound, "the folder " + ParentFolder(path) + " does not exist: create it first");
   const std::string folder = path + "-replica";
   const bool folder_is_new = !FileExists(folder);
-  REPLICA_ASSIGN(UniqueFd lock, LockFolder(path));
+  REPLICA_ASSIGN(const LockFile lock, LockFolder(path));
   const std::string temporary = path + ".restore-" + std::to_string(::getpid());
   auto restored = RestoreFile(store, target, temporary, progress);
   if (!restored.ok()) {

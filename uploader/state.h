@@ -33,6 +33,8 @@ struct FileId {
 
   bool operator==(const FileId&) const = default;
 };
+// One that no file has.
+constexpr FileId kNoFile{UINT64_MAX, UINT64_MAX};
 // All zero when it is not there.
 FileId FileIdOf(const std::string& path);
 

@@ -1,11 +1,15 @@
 #include "vfs/database.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 
 #include "base/as_owner.h"
 #include "base/byte_lock.h"
@@ -31,6 +35,22 @@ bool Restarted(const volatile void* region0, const WalSalts& salts) {
 uint64_t InodeOf(const std::string& path) {
   struct stat st {};
   return ::stat(path.c_str(), &st) == 0 ? st.st_ino : 0;
+}
+
+// Multigrain timestamps: a change after a stat(2) has another time, however soon it comes. (An overlay does not say
+// what lies below it.)
+bool HasFineTimes(const std::string& path) {
+  utsname system{};
+  int major = 0;
+  int minor = 0;
+  if (::uname(&system) != 0 || std::sscanf(system.release, "%d.%d", &major, &minor) != 2) return false;
+  if (major < 6 || (major == 6 && minor < 13)) return false;
+  struct statfs st {};
+  if (::statfs(path.c_str(), &st) != 0) return false;
+  for (const unsigned known :
+       {unsigned{EXT4_SUPER_MAGIC}, unsigned{XFS_SUPER_MAGIC}, unsigned{BTRFS_SUPER_MAGIC}, unsigned{TMPFS_MAGIC}})
+    if (static_cast<unsigned>(st.f_type) == known) return true;
+  return false;
 }
 
 }  // namespace
@@ -95,6 +115,7 @@ Result<std::shared_ptr<Database>> Database::Open(const std::string& path, std::u
 Database::Database(std::string path, std::unique_ptr<ControlMapping> mapping, UniqueFd lock_fd)
     : path_(std::move(path)),
       folder_(FolderOf(path_)),
+      fine_times_(HasFineTimes(path_)),
       mapping_(std::move(mapping)),
       control_(mapping_->block()),
       control_inode_(InodeOf(folder_ + "/control")),
@@ -183,11 +204,7 @@ void Database::AddUser() {
   MutexLock lock(gate_);
   if (users_++ != 0) return;
   if (TryLock(lock_fd_.get(), LockByte::kUsers)) {
-    ChainLock chain_lock(this);
-    const WalChain before = LoadChain();
-    WalChain chain = before;
-    chain.judged = false;
-    StoreChain(before, chain);
+    UnjudgeChain();
   }
   // Waits at most for another process that is at these two lines.
   (void)LockShared(lock_fd_.get(), LockByte::kUsers, LockPath(folder_));

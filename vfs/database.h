@@ -93,7 +93,8 @@ class Database {
   // False for a file that is not (or no more) the one that the leader captures: its path names another one.
   bool Captures(const FileId& id) const noexcept {
     const uint64_t inode = control_->file_inode.load(std::memory_order_relaxed);
-    return inode == 0 || (inode == id.inode && control_->file_device.load(std::memory_order_relaxed) == id.device);
+    return (inode == 0 && id != kNoFile) ||
+           (inode == id.inode && control_->file_device.load(std::memory_order_relaxed) == id.device);
   }
 
   // --- the chain of WALs. Each of these reads the wal-index at `region0`, decides by vfs/wal_chain.h, and notes the
@@ -204,6 +205,8 @@ class Database {
   // Of the WAL that the wal-index describes; {0, 0} when it cannot be read.
   CommitCount CountCommits(const WalIndexHeader& header) const;
   void LoseChain() noexcept;
+  // Whoever has the next read lock judges.
+  void UnjudgeChain() noexcept EXCLUDES(chain_mutex_);
   // False when there is nothing to wait for.
   bool TryNoteQuiet(const volatile void* region0) EXCLUDES(chain_mutex_);
   Status LockGateFile() REQUIRES(gate_);
@@ -218,6 +221,7 @@ class Database {
 
   const std::string path_;
   const std::string folder_;
+  const bool fine_times_;  // of the file system: see Tick in vfs/database_chain.cc
   const std::unique_ptr<ControlMapping> mapping_;
   ControlBlock* const control_;
   const uint64_t control_inode_;

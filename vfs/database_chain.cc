@@ -15,17 +15,19 @@ constexpr int64_t kLongestTick = 20000000;  // ns
 constexpr int kMostLooks = 1000;            // at a wal-index that is being changed
 constexpr int kMostTickLooks = 40;          // of half a millisecond: the longest tick is 10 ms
 
-// File times move in ticks (of a few milliseconds; since Linux 6.13 finer ones come between them): who writes to the
-// file in the tick of its stamp would leave it with the same one. `settled`: that tick is over. `never`: it is not
-// known when it will be, on file systems that keep times in hundredths of seconds or whole ones (ext4 with small
-// inodes, exFAT), and with a clock that was set back.
+// File times move in ticks (of a few milliseconds): who writes to the file in the tick of its stamp would leave it with
+// the same one. Since Linux 6.13 some file systems take a finer time once somebody has looked at the last one: then a
+// look is enough. `settled`: whoever writes to the file from now on changes its stamp. `never`: it is not known when
+// that will be, on file systems that keep times in hundredths of seconds or whole ones (ext4 with small inodes, exFAT),
+// and with a clock that was set back.
 struct Tick {
   bool settled = false;
   bool never = false;
 };
-Tick TickOf(const FileStamp& stamp) {
+Tick TickOf(const FileStamp& stamp, bool fine_times) {
   const int64_t unit = TimeUnit(stamp);
   if (stamp == FileStamp{} || unit > 1000000) return {false, true};
+  if (fine_times) return {true, false};
   timespec now{};
   clock_gettime(CLOCK_REALTIME_COARSE, &now);
   const int64_t nanos = int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
@@ -39,9 +41,9 @@ void Pause() {
 }
 
 // Nobody writes to a file that is locked for the last close: waits until the tick is over. False when it is not known.
-bool AwaitTick(const FileStamp& stamp) {
+bool AwaitTick(const FileStamp& stamp, bool fine_times) {
   for (int i = 0; i < kMostTickLooks; i++) {
-    const Tick tick = TickOf(stamp);
+    const Tick tick = TickOf(stamp, fine_times);
     if (tick.settled || tick.never) return tick.settled;
     Pause();
   }
@@ -150,7 +152,7 @@ void Database::Settle(const WalIndexHeader& header, bool look, WalChain* chain) 
   const WalSeen seen = SeenIn(header);
   if (!chain->judged) {
     const FileStamp stamp = StampOf(path_);
-    Judge(seen, HashOf(stamp), TickOf(stamp).settled, FreshId(), chain);
+    Judge(seen, HashOf(stamp), TickOf(stamp, fine_times_).settled, FreshId(), chain);
     control_->oldest_time.store(0, std::memory_order_relaxed);  // the count may be another one
     return;
   }
@@ -170,7 +172,7 @@ void Database::Settle(const WalIndexHeader& header, bool look, WalChain* chain) 
 bool Database::NoteGate(const WalIndexHeader& header, RestartBy by) {
   // Before a checkpoint empties the WAL. (A writer that restarts it leaves the old frames there until its commit.)
   // Should everybody be killed then, the file's stamp is all that tells.
-  if (by == RestartBy::kCheckpoint) (void)AwaitTick(StampOf(path_));
+  if (by == RestartBy::kCheckpoint) (void)AwaitTick(StampOf(path_), fine_times_);
   ChainLock lock(this);
   const WalChain before = LoadChain();
   WalChain chain = before;
@@ -178,7 +180,7 @@ bool Database::NoteGate(const WalIndexHeader& header, RestartBy by) {
   if (by != RestartBy::kClose) {
     // If it is not settled yet, the leader may come to note it (NoteQuiet).
     const FileStamp stamp = StampOf(path_);
-    if (TickOf(stamp).settled) Leave(HashOf(stamp), &chain);
+    if (TickOf(stamp, fine_times_).settled) Leave(HashOf(stamp), &chain);
   }
   StoreChain(before, chain);
   return before.id != 0 && chain.id != before.id;
@@ -239,10 +241,22 @@ void Database::SeeEnd(const WalSeen& seen) {
     (void)control_->chain_end.compare_exchange_strong(end, uint64_t{seen.end} << 32 | seen.count);
 }
 
+void Database::UnjudgeChain() noexcept {
+  try {
+    ChainLock lock(this);
+    const WalChain before = LoadChain();
+    WalChain chain = before;
+    chain.judged = false;
+    StoreChain(before, chain);
+  } catch (const std::exception&) {
+    LoseChain();
+  }
+}
+
 void Database::NoteClosed() noexcept {
   try {
     const FileStamp stamp = StampOf(path_);
-    if (!AwaitTick(stamp)) return;
+    if (!AwaitTick(stamp, fine_times_)) return;
     ChainLock lock(this);
     const WalChain before = LoadChain();
     WalChain chain = before;
@@ -263,7 +277,7 @@ bool Database::TryNoteQuiet(const volatile void* region0) {
   };
   if (!chain.judged || (chain.left != 0 && chain.left_end == chain.end) || !quiet()) return false;
   const FileStamp stamp = StampOf(path_);
-  const Tick tick = TickOf(stamp);
+  const Tick tick = TickOf(stamp, fine_times_);
   // Looked at again: nobody has committed, so nobody has checkpointed.
   if (!tick.settled || !quiet()) return !tick.never;
   Leave(HashOf(stamp), &chain);

@@ -1,9 +1,13 @@
 #include "vfs/shim.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -53,6 +57,8 @@ struct AdoptedFile {
   bool exclusive_checked = false;   // CheckExclusive has looked
   bool asked_exclusive = false;     // since its last transaction it has tried to lock the whole file
   bool checkpoints = false;         // it has the lock for checkpoints
+  bool used_wal = false;            // it has had the wal-index mapped
+  int level = SQLITE_LOCK_NONE;     // of the file's own lock
   bool closing = false;             // the whole file is locked for the last close
   std::atomic<bool> judged{false};  // since it is a user, it has had a read lock
   std::atomic<bool> mapped{false};  // region0 is set
@@ -183,7 +189,7 @@ int FileClose(sqlite3_file* f) {
                           [&](AdoptedFile* o) { return !o->own && o->database == database && o->id == a->id; });
     }
   }
-  if (last) {
+  if (database != nullptr && a->used_wal && !a->own) {
     // How the application wants the files to be left. Its own close could not do it: ours comes after it.
     int persist = -1;
     const int asked = a->lower->xFileControl(f, SQLITE_FCNTL_PERSIST_WAL, &persist);
@@ -204,9 +210,9 @@ int FileClose(sqlite3_file* f) {
 // nobody can see its commits. It is in EXCLUSIVE mode by default (SQLITE_DEFAULT_LOCKING_MODE), or since a pragma that
 // named another schema.
 int CheckExclusive(AdoptedFile* a) {
-  a->exclusive_checked = true;
   return AtEdge("check a lock", SQLITE_OK, [a] {
     if (!IsWanted(a) || !IsWalFile(a)) return SQLITE_OK;
+    a->exclusive_checked = true;
     const char* why =
         "the connection is in EXCLUSIVE locking mode, in which commits cannot be seen: run PRAGMA locking_mode=NORMAL "
         "before the first transaction";
@@ -224,6 +230,7 @@ int FileLock(sqlite3_file* f, int level) {
       if (const int refused = CheckExclusive(a); refused != SQLITE_OK) return refused;
   }
   const int rc = a->lower->xLock(f, level);
+  if (rc == SQLITE_OK) a->level = level;
   // Closing the last connection (or leaving WAL mode): the WAL is checkpointed and deleted next.
   if (rc == SQLITE_OK && level == SQLITE_LOCK_EXCLUSIVE && a->region0 != nullptr) {
     Database* database = a->captured();
@@ -236,6 +243,7 @@ int FileLock(sqlite3_file* f, int level) {
 int FileUnlock(sqlite3_file* f, int level) {
   AdoptedFile* a = Find(f);
   a->closing = false;
+  a->level = level;
   return a->lower->xUnlock(f, level);
 }
 
@@ -253,11 +261,14 @@ int FilePragma(AdoptedFile* a, char** arguments) {
   if (value == nullptr) return SQLITE_NOTFOUND;
   const bool mode = strcasecmp(pragma, "journal_mode") == 0 && strcasecmp(value, "wal") != 0;
   const bool locking = strcasecmp(pragma, "locking_mode") == 0 && strcasecmp(value, "exclusive") == 0;
-  if ((!mode && !locking) || !IsWanted(a)) return SQLITE_NOTFOUND;
+  // Locked as a whole before it is in WAL mode, it never has a wal-index that others could see.
+  const bool locked =
+      strcasecmp(pragma, "journal_mode") == 0 && !mode && a->level == SQLITE_LOCK_EXCLUSIVE && a->region0 == nullptr;
+  if ((!mode && !locking && !locked) || !IsWanted(a)) return SQLITE_NOTFOUND;
   // Also as the connection's first statement, before anything is replicated.
   if (mode && (a->region0 != nullptr || IsWalFile(a)))
     return RefusePragma(arguments, a->path, "journal_mode must stay WAL");
-  if (locking)
+  if (locking || locked)
     return RefusePragma(arguments, a->path, "locking_mode must stay NORMAL (in EXCLUSIVE mode commits cannot be seen)");
   return SQLITE_NOTFOUND;
 }
@@ -289,6 +300,7 @@ int FileShmMap(sqlite3_file* f, int region, int size, int extend, void volatile*
   if (region == 0 && rc == SQLITE_OK && *out != nullptr) {
     a->region0 = *out;
     a->mapped.store(true);
+    a->used_wal = true;
     const int refused = a->wal_seen ? SQLITE_OK : SeeWal(a);
     if (refused != SQLITE_OK) {
       // Asked again at the next try.
@@ -306,7 +318,9 @@ int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
   if (a->region0 == nullptr) [[unlikely]] {
     // Adopted after its connection had mapped the wal-index, which it will not do again.
     void volatile* region = nullptr;
-    (void)FileShmMap(f, 0, kWalIndexRegion, 0, &region);
+    const int mapped = FileShmMap(f, 0, kWalIndexRegion, 0, &region);
+    if (mapped != SQLITE_OK && (flags & SQLITE_SHM_LOCK) != 0)
+      return mapped;  // a replica is required, and there is none
   }
   if (offset == kWriteLock && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)) {
     Database* database = a->own ? nullptr : a->captured();
@@ -393,6 +407,21 @@ bool IsAdopted(sqlite3_file* f) {
   return f->pMethods->xClose == FileClose || Search(f) != nullptr;
 }
 
+// True when this process has the file open for writing, or that cannot be told.
+bool HasWritableDescriptor(const FileId& id) {
+  DIR* descriptors = ::opendir("/proc/self/fd");
+  if (descriptors == nullptr) return true;
+  bool found = false;
+  while (const dirent* entry = ::readdir(descriptors)) {
+    const int fd = static_cast<int>(std::strtol(entry->d_name, nullptr, 10));
+    struct stat st {};
+    if (::fstat(fd, &st) == 0 && st.st_ino == id.inode && st.st_dev == id.device)
+      found = found || (::fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
+  }
+  ::closedir(descriptors);
+  return found;
+}
+
 // True for a file whose methods are SQLite's own, or of a VFS that vfs-allow names, and that a pager uses itself.
 bool MayAdopt(const sqlite3_file* f, bool sqlites_own) {
   return IsPagersFile(f) &&
@@ -406,7 +435,10 @@ void Adopt(sqlite3_file* f, std::string path, const char* name, const char* vfs,
   AdoptedFile* a = owner.get();
   a->lower = f->pMethods;
   a->file = f;
-  a->id = FileIdOf(path);
+  // Adopted some time after it was opened, its path may name another file by now.
+  int moved = 0;
+  const bool is_it = f->pMethods->xFileControl(f, SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || moved == 0;
+  a->id = is_it ? FileIdOf(path) : kNoFile;
   a->path = std::move(path);
   if (vfs != nullptr) a->vfs = vfs;
   a->name = name;
@@ -457,11 +489,11 @@ int LateShmLock(sqlite3_file* f, int offset, int n, int flags, ShmLockMethod ori
   // Adopted also when its path cannot be told (empty): then it is left alone from now on. Its URI parameters are not
   // known any more.
   const bool adopted = AtEdge("see a connection", false, [&] {
-    Adopt(f, DatabaseOfIndex(region), nullptr, "unix", false, false);
+    const std::string path = DatabaseOfIndex(region);
+    Adopt(f, path, nullptr, "unix", false, !path.empty() && !HasWritableDescriptor(FileIdOf(path)));
     return true;
   });
   if (!adopted) return original(f, offset, n, flags);
-  (void)f->pMethods->xShmMap(f, 0, kWalIndexRegion, 0, &region);
   return f->pMethods->xShmLock(f, offset, n, flags);
 }
 

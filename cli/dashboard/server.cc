@@ -222,10 +222,8 @@ void Server::AddRoutes() {
     const bool plain = lengths == 0 ||
                        (lengths == 1 && !length.empty() && length.find_first_not_of("0123456789") == std::string::npos);
     // Only what is answered after its whole body was read leaves the connection in a state for another request.
-    if (!body || !plain) {
-      if (lengths != 0 && length != "0") CloseAfterAnswer();
-    }
     if (!plain || (!body && lengths != 0 && length != "0")) {
+      CloseAfterAnswer();
       Refuse(response, 400, "a request of this kind has no body, and one Content-Length is a number");
       return httplib::Server::HandlerResponse::Handled;
     }

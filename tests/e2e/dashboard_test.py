@@ -218,6 +218,73 @@ class DashboardTest(harness.TestCase):
             pass  # it was closed before all of it was taken
         return sock
 
+    def test_a_body_that_is_not_read_is_no_request(self):
+        """Bodies of GET and HEAD and of refused POSTs were read as the next request of the connection: behind a proxy
+        another user's, and from any page in a browser a login past the checks of its origin."""
+        _, _, client = self.start()
+        host = "Host: %s\r\n" % client.address
+        inner = "GET /healthz HTTP/1.1\r\n%s\r\n" % host
+        length = "Content-Length: %d\r\n" % len(inner)
+        other = "Content-Length: %d\r\n" % (len(inner) + 1)
+        for name, head in (("GET", "GET / HTTP/1.1\r\n" + host + length),
+                           ("HEAD", "HEAD / HTTP/1.1\r\n" + host + length),
+                           ("another origin",
+                            "POST /api/login HTTP/1.1\r\n" + host + "Origin: http://evil.example\r\n" + length),
+                           ("another host", "POST /api/login HTTP/1.1\r\nHost: evil.example\r\n" + length),
+                           ("no such path", "POST /nothing HTTP/1.1\r\n" + host + length),
+                           ("no login", "POST /api/verify HTTP/1.1\r\n" + host + length),
+                           ("PUT", "PUT / HTTP/1.1\r\n" + host + length),
+                           ("DELETE", "DELETE / HTTP/1.1\r\n" + host + length),
+                           ("OPTIONS", "OPTIONS / HTTP/1.1\r\n" + host + length),
+                           ("too long", "POST /api/login HTTP/1.1\r\n" + host + "Content-Length: 70000\r\n"),
+                           ("two lengths", "GET / HTTP/1.1\r\n" + host + length + other),
+                           ("two lengths of a login",
+                            "POST /api/login HTTP/1.1\r\n" + host + "Content-Length: 0\r\n" + length),
+                           ("no number", "GET / HTTP/1.1\r\n" + host + "Content-Length: abc\r\n"),
+                           ("hexadecimal", "POST /api/login HTTP/1.1\r\n" + host + "Content-Length: 0x10\r\n"),
+                           ("negative", "GET / HTTP/1.1\r\n" + host + "Content-Length: -1\r\n"),
+                           ("chunked", "GET / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n"),
+                           ("chunked with a length",
+                            "POST /api/login HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n" + length)):
+            sock = self.raw(client, "127.0.0.1", (head + "\r\n" + inner).encode())
+            # The end of what is sent, so that a server that waits for the rest of a body need not.
+            sock.shutdown(socket.SHUT_WR)
+            answer = b""
+            try:
+                while piece := sock.recv(65536):
+                    answer += piece
+            except ConnectionResetError:
+                pass  # it hung up with our bytes unread: good
+            with self.subTest(name):
+                self.assertLessEqual(len(re.findall(rb"HTTP/1\.1 \d+", answer)), 1, answer)
+        # A connection is used again after a request whose body was read, or that has none.
+        sock = self.raw(client, "127.0.0.1", ("GET /healthz HTTP/1.1\r\n%s\r\n" % host).encode() * 2)
+        sock.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := sock.recv(65536):
+            answer += piece
+        self.assertEqual(len(re.findall(rb"HTTP/1\.1 \d+", answer)), 2)
+
+    def test_logins_that_hide_in_another_origins_body_are_not_counted(self):
+        """Any page could guess passwords, and lock the operator out."""
+        password = "correct horse battery staple"
+        _, _, client = self.start(environment=self.environment(REPLICA_DASHBOARD_USER="admin",
+                                                               REPLICA_DASHBOARD_PASSWORD_HASH=self.hash(password)))
+        login = json.dumps({"user": "admin", "password": "wrong"})
+        inner = "POST /api/login HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s" % (
+            client.address, len(login), login)
+        for _ in range(10):
+            sock = self.raw(client, "127.0.0.1", (
+                "POST /api/login HTTP/1.1\r\nHost: %s\r\nOrigin: http://evil.example\r\nSec-Fetch-Site: cross-site\r\n"
+                "Content-Length: %d\r\n\r\n%s" % (client.address, len(inner), inner)).encode())
+            sock.shutdown(socket.SHUT_WR)
+            try:
+                while sock.recv(65536):
+                    pass
+            except ConnectionResetError:
+                pass
+        self.assertEqual(client.login("admin", password)[0], 200)
+
     def test_what_is_small_on_the_wire_takes_no_memory(self):
         import gzip
         process, _, client = self.start()

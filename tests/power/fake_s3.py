@@ -30,6 +30,9 @@ class FakeS3:
         self.changed = threading.Condition(self.lock)
         self.hold = None   # (text, other, seconds): PUTs of keys with `text` wait for one with `other`, but not longer
         self.slow = None   # a random.Random: now and then a PUT takes some time
+        self.limit = None  # bytes: larger PUTs are refused, with 413 as proxies do, or as `too_large` says
+        self.too_large = (413, "")
+        self.refused = []  # keys and sizes of such PUTs, in their order
         self.number = 0
         self.arrived = []  # keys of PUTs since the recording began, in their order
         self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Connection, bind_and_activate=False)
@@ -48,6 +51,9 @@ class FakeS3:
     def put(self, key, data, if_absent):
         """The status of the answer."""
         with self.lock:
+            if self.limit is not None and len(data) > self.limit:
+                self.refused.append((key, len(data)))
+                return self.too_large[0]
             self.number += 1
             number = self.number
             log = self.log
@@ -169,6 +175,8 @@ class _Connection(socketserver.BaseRequestHandler):
             return (200, b"", {}) if method in ("HEAD", "PUT") else _error(501, "NotImplemented")
         if method == "PUT":
             status = store.put(key, body, headers.get("if-none-match") == "*")
+            if status == store.too_large[0]:
+                return _error(*store.too_large)
             return _error(412, "PreconditionFailed") if status == 412 else (200, b"", _etag(body))
         if method == "DELETE":
             store.delete(key)
