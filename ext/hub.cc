@@ -229,7 +229,7 @@ Status Hub::DetachService(const std::string& path) {
   }
   service->Stop(timeout);
   service->database()->SetCommitWait(0);
-  UnbindFiles(path);
+  UnbindFiles(service->database());
   // Nobody is left whose frames a gate would have to keep. While others have the database open it is theirs to say: the
   // next leader, of another process, counts on the gates.
   service->database()->ForgetIfUnused();
@@ -419,8 +419,10 @@ void Hub::TryLater(const std::string& path, const Target& target) {
 }
 
 void Hub::Replace(const std::shared_ptr<Service>& service) {
-  MutexLock lock(mutex_);
   const std::string& path = service->database()->path();
+  // Nobody sees its commits now; and as a user it would keep the folder from whoever makes another block, us included.
+  UnbindFiles(service->database());
+  MutexLock lock(mutex_);
   auto found = services_.find(path);
   if (found == services_.end() || found->second != service) return;
   const Target target = {service->store()->url(), service->options()};

@@ -670,13 +670,13 @@ void BindFiles(const std::shared_ptr<Database>& database) {
   }
 }
 
-void UnbindFiles(const std::string& path) {
+void UnbindFiles(const std::shared_ptr<Database>& database) {
   Registry& r = Files();
   std::lock_guard<std::mutex> lock(r.mutex);
   // `database` stays until the file is closed: a thread may be inside the tap. But it is no user any more, as nobody
   // sees its commits.
   for (AdoptedFile* a : r.files) {
-    if (a->path != path) continue;
+    if (a->database != database) continue;
     a->bound.store(nullptr, std::memory_order_release);
     if (std::exchange(a->user, false)) a->database->RemoveUser();
   }

@@ -64,7 +64,7 @@ std::string PragmaText(sqlite3* db, const std::string& schema, const std::string
 // Binds every adopted file of `database`'s path to it; their taps work from now on.
 void BindFiles(const std::shared_ptr<Database>& database);
 // Undoes BindFiles (detach).
-void UnbindFiles(const std::string& path);
+void UnbindFiles(const std::shared_ptr<Database>& database);
 // Number of files that the application has open through the shim in this process, are bound to a database, and are what
 // the path names now.
 int OpenFiles(const std::string& path);
