@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -23,9 +24,12 @@ struct OwnThreads {
   std::mutex mutex;
   std::set<pid_t> ids;
 };
-OwnThreads*& Own() {
-  static auto* threads = new OwnThreads;
+std::atomic<OwnThreads*>& OwnPointer() {
+  static std::atomic<OwnThreads*> threads{new OwnThreads};
   return threads;
+}
+OwnThreads* Own() {
+  return OwnPointer().load();
 }
 
 bool IsOwn(pid_t id) {
@@ -92,7 +96,7 @@ Result<std::thread> StartThread(const std::string& name, std::function<void()> b
 }
 
 void ForgetThreadsAfterFork() {
-  Own() = new OwnThreads;
+  OwnPointer().store(new OwnThreads);
 }
 
 Worker::~Worker() {
