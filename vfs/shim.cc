@@ -407,16 +407,23 @@ bool IsAdopted(sqlite3_file* f) {
   return f->pMethods->xClose == FileClose || Search(f) != nullptr;
 }
 
-// True when this process has the file open for writing, or that cannot be told.
+// True when this process has the file open for writing, or that cannot be told. By names in /proc: descriptors belong
+// to other threads, which may close them meanwhile.
 bool HasWritableDescriptor(const FileId& id) {
   DIR* descriptors = ::opendir("/proc/self/fd");
   if (descriptors == nullptr) return true;
   bool found = false;
   while (const dirent* entry = ::readdir(descriptors)) {
-    const int fd = static_cast<int>(std::strtol(entry->d_name, nullptr, 10));
-    struct stat st {};
-    if (::fstat(fd, &st) == 0 && st.st_ino == id.inode && st.st_dev == id.device)
-      found = found || (::fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
+    const std::string number = entry->d_name;
+    if (number[0] == '.' || FileIdOf("/proc/self/fd/" + number) != id) continue;
+    unsigned flags = O_RDWR;
+    if (FILE* info = std::fopen(("/proc/self/fdinfo/" + number).c_str(), "re"); info != nullptr) {
+      char line[64];
+      while (std::fgets(line, sizeof line, info) != nullptr)
+        if (std::strncmp(line, "flags:", 6) == 0) flags = static_cast<unsigned>(std::strtoul(line + 6, nullptr, 8));
+      std::fclose(info);
+    }
+    found = found || (flags & O_ACCMODE) != O_RDONLY;
   }
   ::closedir(descriptors);
   return found;
