@@ -170,9 +170,8 @@ void Service::Run() {
       if (!turn) continue;  // it was abandoned, and is wanted again
       leading_ = true;
     }
-    Status status;
     bool yielded = false;
-    status = locked ? Lead(&yielded) : Status(Code::kIo, database_->folder() + "/lock cannot be locked");
+    const Status status = locked ? Lead(&yielded) : Status(Code::kIo, database_->folder() + "/lock cannot be locked");
     {
       MutexLock guard(mutex_);
       LetGo();

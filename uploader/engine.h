@@ -68,7 +68,7 @@ class Engine {
   void Stop(int64_t flush_micros);
 
   // After Run, and after the source's connection was closed: the file has this stamp, holds all up to `end`, and there
-  // is no WAL. If that is just what was captured, the next start needs no scan even when the control block is gone.
+  // is no WAL. If that is just what was captured, the next start needs no scan, even without the control block.
   void StampCleanClose(const WalPosition& end, const FileStamp& stamp);
 
  private:

@@ -112,8 +112,9 @@ class Database {
   // The last connection has checkpointed the WAL, deletes it next, and has the whole file locked: notes how it leaves
   // the file, so that whoever opens it next can tell which WAL comes next. Waits until the file's time would change.
   void NoteClosed() noexcept EXCLUDES(chain_mutex_);
-  // While the live WAL is empty: the same, by the leader, once the file's time would change.
-  void NoteQuiet(const volatile void* region0) EXCLUDES(chain_mutex_);
+  // While the live WAL is empty: the same, by the leader, once the file's time would change. True when that is all that
+  // it waits for.
+  bool NoteQuiet(const volatile void* region0) EXCLUDES(chain_mutex_);
   // The same by a connection that leaves, if it is the last of this process: waits for the time to change.
   void AwaitQuiet(const volatile void* region0) noexcept EXCLUDES(gate_, chain_mutex_);
   // The chain alone; for whoever has no wal-index. The database is not in use.
@@ -142,7 +143,7 @@ class Database {
   Status ResetJournal(uint64_t durable, bool drop) EXCLUDES(gate_);
 
   // A connection of this process begins or ends to use the wal-index. With the first user to come after there was none,
-  // the chain must be judged: SQLite's count may have begun anew, and anything may have happened.
+  // the chain must be judged: nobody of ours knows what happened meanwhile, and SQLite may count from 0 again.
   void AddUser() EXCLUDES(gate_);
   void RemoveUser() EXCLUDES(gate_);
   // When no connection of any process uses it: gates need keep no frames any more (`active` is cleared).
@@ -207,8 +208,7 @@ class Database {
   void LoseChain() noexcept;
   // Whoever has the next read lock judges.
   void UnjudgeChain() noexcept EXCLUDES(chain_mutex_);
-  // False when there is nothing to wait for.
-  bool TryNoteQuiet(const volatile void* region0) EXCLUDES(chain_mutex_);
+  void MoveEnd(const WalChain& before, const WalSeen& seen);
   Status LockGateFile() REQUIRES(gate_);
   void UnlockGateFile() REQUIRES(gate_);
   // Copies frames first..last of the WAL that `header` describes into the journal and moves `durable`; false when the

@@ -116,6 +116,13 @@ void Database::StoreChain(const WalChain& before, const WalChain& chain) {
     control_->chain_end.store(uint64_t{chain.end} << 32 | chain.count, std::memory_order_release);
 }
 
+// From outside SQLite's locks: a tap that has moved it on meanwhile is right.
+void Database::MoveEnd(const WalChain& before, const WalSeen& seen) {
+  uint64_t end = uint64_t{before.end} << 32 | before.count;
+  if (seen.end > before.end)
+    (void)control_->chain_end.compare_exchange_strong(end, uint64_t{seen.end} << 32 | seen.count);
+}
+
 // Nothing more can be noted: no chain goes on.
 void Database::LoseChain() noexcept {
   for (ControlBlock::Chain& slot : control_->chain) slot.id.store(0);
@@ -160,10 +167,7 @@ void Database::Settle(const WalIndexHeader& header, bool look, WalChain* chain) 
   const CommitCount commits = NeedsCount(*chain, seen) ? CountCommits(header) : CommitCount{};
   Observe(seen, commits, FreshId(), chain);
   if (!look || before.id != chain->id || before.ordinal != chain->ordinal || before.salts != chain->salts) return;
-  // A look at the same WAL: a tap may have seen more of it by now, and is right.
-  uint64_t end = uint64_t{before.end} << 32 | before.count;
-  if (seen.end > before.end)
-    (void)control_->chain_end.compare_exchange_strong(end, uint64_t{seen.end} << 32 | seen.count);
+  MoveEnd(before, seen);
   const WalChain now = LoadChain();
   chain->end = now.end;
   chain->count = now.count;
@@ -236,9 +240,7 @@ Result<WalChain> Database::Look(const volatile void* region0, WalIndexHeader* he
 void Database::SeeEnd(const WalSeen& seen) {
   ChainLock lock(this);
   const WalChain chain = LoadChain();
-  uint64_t end = uint64_t{chain.end} << 32 | chain.count;
-  if (chain.judged && chain.salts == seen.salts && seen.end > chain.end)
-    (void)control_->chain_end.compare_exchange_strong(end, uint64_t{seen.end} << 32 | seen.count);
+  if (chain.judged && chain.salts == seen.salts) MoveEnd(chain, seen);
 }
 
 void Database::UnjudgeChain() noexcept {
@@ -267,7 +269,7 @@ void Database::NoteClosed() noexcept {
   }
 }
 
-bool Database::TryNoteQuiet(const volatile void* region0) {
+bool Database::NoteQuiet(const volatile void* region0) {
   ChainLock lock(this);
   const WalChain before = LoadChain();
   WalChain chain = before;
@@ -285,17 +287,13 @@ bool Database::TryNoteQuiet(const volatile void* region0) {
   return false;
 }
 
-void Database::NoteQuiet(const volatile void* region0) {
-  (void)TryNoteQuiet(region0);
-}
-
 void Database::AwaitQuiet(const volatile void* region0) noexcept {
   try {
     {
       MutexLock lock(gate_);
       if (users_ != 1) return;
     }
-    for (int i = 0; i < kMostTickLooks && TryNoteQuiet(region0); i++) Pause();
+    for (int i = 0; i < kMostTickLooks && NoteQuiet(region0); i++) Pause();
   } catch (const std::exception&) {
     // No memory: whoever comes next compares.
   }

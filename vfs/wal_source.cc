@@ -131,7 +131,7 @@ void WalSource::Observe() {
   // What a tap has seen has its own time.
   const bool tapped = c->committed.load(std::memory_order_seq_cst) == end;
   if (captured) observed_.clear();
-  if (header.max_frame == 0) database_->NoteQuiet(connection_->region0());
+  if (header.max_frame == 0) (void)database_->NoteQuiet(connection_->region0());
   if (captured || header.max_frame == 0) {
     c->observed_time.store(0);
     return;
