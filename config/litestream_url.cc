@@ -54,21 +54,21 @@ Status TakeQuery(LitestreamUrl* out) {
 
 void TakeHost(LitestreamUrl* out) {
   struct Form {
-    const char* pattern;  // 1: bucket, 2: region (where there is one)
+    std::regex pattern;  // 1: bucket, 2: region (where there is one)
     const char* endpoint;
     const char* region;
   };
-  static constexpr Form kForms[] = {
-      {R"(s3://(.+)\.s3\.([^./]+)\.backblazeb2\.com(/.*)?)", "https://s3.$2.backblazeb2.com", "$2"},
-      {R"(s3://(.+)\.([^./]+)\.digitaloceanspaces\.com(/.*)?)", "https://$2.digitaloceanspaces.com", "$2"},
-      {R"(s3://(.+)\.s3\.([^./]+)\.scw\.cloud(/.*)?)", "https://s3.$2.scw.cloud", "$2"},
-      {R"(s3://(.+)\.([^./]+)\.linodeobjects\.com(/.*)?)", "https://$2.linodeobjects.com", "$2"},
-      {R"(s3://(.+)\.s3(\.)filebase\.com(/.*)?)", "https://s3.filebase.com", "us-east-1"},
-      {R"(s3://(.+)\.localhost(:[0-9]+)?(/.*)?)", "http://localhost$2", "us-east-1"},
+  static const Form kForms[] = {
+      {std::regex(R"(s3://(.+)\.s3\.([^./]+)\.backblazeb2\.com(/.*)?)"), "https://s3.$2.backblazeb2.com", "$2"},
+      {std::regex(R"(s3://(.+)\.([^./]+)\.digitaloceanspaces\.com(/.*)?)"), "https://$2.digitaloceanspaces.com", "$2"},
+      {std::regex(R"(s3://(.+)\.s3\.([^./]+)\.scw\.cloud(/.*)?)"), "https://s3.$2.scw.cloud", "$2"},
+      {std::regex(R"(s3://(.+)\.([^./]+)\.linodeobjects\.com(/.*)?)"), "https://$2.linodeobjects.com", "$2"},
+      {std::regex(R"(s3://(.+)\.s3(\.)filebase\.com(/.*)?)"), "https://s3.filebase.com", "us-east-1"},
+      {std::regex(R"(s3://(.+)\.localhost(:[0-9]+)?(/.*)?)"), "http://localhost$2", "us-east-1"},
   };
   for (const Form& form : kForms) {
     std::smatch match;
-    if (!std::regex_match(out->url, match, std::regex(form.pattern))) continue;
+    if (!std::regex_match(out->url, match, form.pattern)) continue;
     out->settings.try_emplace("endpoint", match.format(form.endpoint));
     out->settings.try_emplace("region", match.format(form.region));
     out->url = match.format("s3://$1$3");

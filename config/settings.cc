@@ -180,7 +180,8 @@ constexpr Setting kSettings[] = {
      "a snapshot is also made when the log outgrows the last one",
      [](Text t, Options* o) -> Status {
        REPLICA_TRY(ParseDuration(t, &o->engine.snapshot_interval));
-       return o->engine.snapshot_interval > 0 ? Ok() : Invalid("give more than 0");
+       // An uploader process is told in milliseconds.
+       return o->engine.snapshot_interval >= 1000 ? Ok() : Invalid("give at least 1ms");
      }},
     {"spool-limit",
      "spool_limit_bytes",

@@ -15,7 +15,7 @@ if [ "${1:-build}" = test ]; then
   command -v npm >/dev/null || packages+=(nodejs npm libnode-dev)
 fi
 if [ "${1:-build}" = lint ]; then
-  packages+=(libgtest-dev clang clang-format clang-tidy)
+  packages+=(libgtest-dev clang libclang-rt-dev clang-format clang-tidy)
 fi
 missing=()
 for package in "${packages[@]}"; do

@@ -21,6 +21,7 @@
 #include "base/control_block.h"
 #include "base/status.h"
 #include "base/thread_annotations.h"
+#include "uploader/claim.h"
 #include "uploader/encoder.h"
 #include "uploader/event_log.h"
 #include "uploader/lineage.h"
@@ -94,17 +95,9 @@ class Engine {
   Status AdoptHead(const Id& generation, const Id& newest, const ReplicaHead& head, const Known& known);
   Result<Lineage> LineageOf(const Id& generation, const ReplicaHead& head, const Known& known, PageTable* scanned);
   Status RebuildTable(const Id& generation);
-  // Who a claim says that it is of.
-  struct ClaimInfo {
-    bool any = false;
-    uint64_t identity = 0;  // StateFile::FolderIdentity
-    std::string path;       // of the database
-    std::string host;
-    std::string text;  // for people: path and host, without control characters
-  };
-  Result<ClaimInfo> ReadClaim();
+  Result<Claim> ReadClaim();
   // Claims a URL at which nothing is restorable.
-  Status Claim();
+  Status ClaimUrl();
   std::string ClaimText() const;
   // Ends the log of a generation that another one takes the place of. kUnavailable: somebody has appended meanwhile.
   Status EndGeneration(const Id& generation, const ReplicaHead& head);

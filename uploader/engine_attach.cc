@@ -165,7 +165,7 @@ Status Engine::LoadSpool() {
 Status Engine::AttachReplica(const Known& known) {
   REPLICA_ASSIGN(auto generations, ListGenerations(store_.get()));
   if (generations.empty()) {
-    REPLICA_TRY(Claim());
+    REPLICA_TRY(ClaimUrl());
     return NewGeneration(Id{});
   }
   const Id newest = generations.back();
@@ -180,7 +180,7 @@ Status Engine::AttachReplica(const Known& known) {
   }
   if (head.snapshot_txid == 0) {
     // Begun and never finished: nothing is restorable from it, so nothing is lost beside it.
-    REPLICA_TRY(Claim());
+    REPLICA_TRY(ClaimUrl());
     REPLICA_TRY(EndGeneration(generation, head));
     return NewGeneration(newest);
   }
@@ -213,7 +213,7 @@ Result<Lineage> Engine::LineageOf(const Id& generation, const ReplicaHead& head,
     }));
     facts.content_is_head = scanned->checksum() == t.checksum_after && scanned->pages() == t.pages_after;
   }
-  REPLICA_ASSIGN(const ClaimInfo claim, ReadClaim());
+  REPLICA_ASSIGN(const Claim claim, ReadClaim());
   char host[256] = {};
   (void)::gethostname(host, sizeof host - 1);
   facts.claim_missing = !claim.any;
@@ -266,7 +266,7 @@ Status Engine::AdoptHead(const Id& generation, const Id& newest, const ReplicaHe
   PageTable scanned;
   REPLICA_ASSIGN(const Lineage lineage, LineageOf(generation, head, known, &scanned));
   if (lineage == Lineage::kFenced) {
-    REPLICA_ASSIGN(const ClaimInfo claim, ReadClaim());
+    REPLICA_ASSIGN(const Claim claim, ReadClaim());
     Fence(claim.any ? "another writer, " + claim.text + ", since this database last uploaded" : "another writer");
     return Ok();
   }
@@ -381,34 +381,19 @@ Status Engine::ProbeFencing(const Id& generation) {
 std::string Engine::ClaimText() const {
   char host[256] = {};
   (void)::gethostname(host, sizeof host - 1);
-  return Hex16(state_file_.FolderIdentity()) + " " + place_.database + " on " + host + "\n";
+  return FormatClaim(state_file_.FolderIdentity(), place_.database, host);
 }
 
-Result<Engine::ClaimInfo> Engine::ReadClaim() {
-  ClaimInfo info;
+Result<Claim> Engine::ReadClaim() {
   auto claim = store_->Get(kClaimKey, 0, kClaimLimit);
-  if (claim.status().code() == Code::kNotFound) return info;
+  if (claim.status().code() == Code::kNotFound) return Claim();
   if (!claim.ok()) return claim.status();
-  constexpr size_t kDigits = 16;
-  info.any = true;
-  const size_t on = claim->rfind(" on ");
-  if (claim->size() > kDigits && ParseHex16(claim->substr(0, kDigits), &info.identity) && on != std::string::npos &&
-      on > kDigits) {
-    info.path = claim->substr(kDigits + 1, on - kDigits - 1);
-    info.host = claim->substr(on + 4);
-    if (!info.host.empty() && info.host.back() == '\n') info.host.pop_back();
-    info.text = info.path + " on " + info.host;
-  } else {
-    info.text = *claim;
-  }
-  for (char& c : info.text)
-    if (static_cast<unsigned char>(c) < ' ') c = ' ';
-  return info;
+  return ParseClaim(*claim);
 }
 
 // Two databases that find the same URL empty at the same time must not both begin there. The claim names a replica
 // folder, which a crash between the claim and the first state does not change.
-Status Engine::Claim() {
+Status Engine::ClaimUrl() {
   // The folder that is claimed for must outlive a power loss.
   REPLICA_TRY(SyncFolder(place_.folder));
   REPLICA_TRY(SyncFolder(ParentFolder(place_.folder)));
@@ -416,7 +401,7 @@ Status Engine::Claim() {
   const bool may_replace = options_.takeover || !options_.fencing;
   Status status = store_->Put(kClaimKey, mine, !may_replace);
   if (status.code() != Code::kExists) return status;
-  REPLICA_ASSIGN(const ClaimInfo theirs, ReadClaim());
+  REPLICA_ASSIGN(const Claim theirs, ReadClaim());
   if (theirs.any && state_file_.IsFolder(theirs.identity)) return Ok();
   // Its folder was removed, or lost in a power loss, before anything was restorable.
   char host[256] = {};

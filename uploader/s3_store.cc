@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/bytes.h"
+#include "uploader/s3_listing.h"
 
 namespace replica {
 namespace {
@@ -17,8 +18,6 @@ namespace {
 constexpr char kEmptySha256[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 constexpr char kDefaultRegion[] = "us-east-1";
 constexpr size_t kDeleteBatch = 1000;  // DeleteObjects takes no more
-constexpr int kMaxBarrenPages = 16;
-constexpr size_t kMaxListed = 20000000;
 
 // RFC 3986's unreserved characters stay; `keep_slash` for the path of a key.
 std::string PercentEncode(const std::string& text, bool keep_slash) {
@@ -81,7 +80,8 @@ Status S3Error(const HttpResponse& response, const std::string& action, const st
     message = error.child_value("Message");
     if (region.empty()) region = error.child_value("Region");
   }
-  if (!IsRegion(region)) region.clear();
+  // A short secret may look like a region, and a store may echo it there too.
+  if (!IsRegion(region) || Quote(region, region.size(), o) != region) region.clear();
   std::string what = action + " " + object + ": HTTP " + std::to_string(response.status);
   if (!code.empty()) what += " " + Quote(code, 100, o);
   if (!message.empty()) what += " (" + Quote(message, 200, o) + ")";
@@ -244,58 +244,19 @@ Result<uint64_t> S3Store::Size(const std::string& key) {
 }
 
 Result<Listing> S3Store::List(const std::string& prefix, const std::string& start_after, bool folders_only) {
-  Listing listing;
   const std::string object = ObjectUrl(*this, prefix);
-  const size_t strip = FullKey("").size();
-  std::string token;
-  std::string last;  // the greatest key or folder so far: S3 lists in order, so each page must go beyond it
-  int barren = 0;    // pages in a row without an entry, as a store may send some
-  for (;;) {
-    std::string first;
-    std::string greatest = last;
-    auto see = [&](const std::string& key) {
-      if (first.empty() || key < first) first = key;
-      greatest = std::max(greatest, key);
-    };
+  S3Lister lister(object, FullKey(""));
+  while (!lister.done()) {
     Query query = {{"list-type", "2"}, {"prefix", FullKey(prefix)}};
     if (!start_after.empty()) query.emplace_back("start-after", FullKey(start_after));
     if (folders_only) query.emplace_back("delimiter", "/");
-    if (!token.empty()) query.emplace_back("continuation-token", token);
+    if (!lister.token().empty()) query.emplace_back("continuation-token", lister.token());
     auto response = Send([&] { return Request("GET", "", query, kEmptySha256); });
     if (!response.ok()) return response.status().In("LIST " + object);
     if (response->status != 200) return S3Error(*response, "LIST", object, InForce());
-    pugi::xml_document xml;
-    pugi::xml_node result;
-    if (xml.load_buffer(response->body.data(), response->body.size())) result = xml.child("ListBucketResult");
-    if (!result) return Status(Code::kCorrupt, "LIST " + object + ": the answer is not S3's; check REPLICA_ENDPOINT");
-    for (pugi::xml_node node : result.children("Contents")) {
-      std::string key = node.child_value("Key");
-      if (key.size() < strip || key.compare(0, strip, FullKey("")) != 0)
-        return Status(Code::kCorrupt, "LIST " + object + ": the answer names a key outside the prefix");
-      see(key);
-      listing.objects.push_back({key.substr(strip), std::strtoull(node.child_value("Size"), nullptr, 10)});
-    }
-    for (pugi::xml_node node : result.children("CommonPrefixes")) {
-      std::string key = node.child_value("Prefix");
-      see(key);
-      if (key.size() >= strip && key.compare(0, strip, FullKey("")) == 0) listing.folders.push_back(key.substr(strip));
-    }
-    std::string next = result.child_value("NextContinuationToken");
-    if (std::string(result.child_value("IsTruncated")) != "true") break;
-    if (next.empty() || next == token)
-      return Status(Code::kCorrupt, "LIST " + object + ": the store gave no way to go on listing");
-    barren = first.empty() ? barren + 1 : 0;
-    if (barren > kMaxBarrenPages || (!first.empty() && first <= last))
-      return Status(Code::kCorrupt, "LIST " + object + ": the store lists without getting on; this is not S3's order");
-    if (listing.objects.size() + listing.folders.size() > kMaxListed)
-      return Status(Code::kCorrupt, "LIST " + object + ": more than " + std::to_string(kMaxListed) + " entries");
-    last = std::move(greatest);
-    token = next;
+    REPLICA_TRY(lister.Take(response->body));
   }
-  std::sort(listing.folders.begin(), listing.folders.end());
-  std::sort(listing.objects.begin(), listing.objects.end(),
-            [](const ObjectInfo& a, const ObjectInfo& b) { return a.key < b.key; });
-  return listing;
+  return lister.Finish();
 }
 
 Status S3Store::Delete(const std::vector<std::string>& keys) {

@@ -147,6 +147,7 @@ Result<SegmentTrailer> DecodeTrailer(std::string_view bytes) {
       t.meta_offset > (1ULL << 50) || t.version_count > t.meta_raw || t.block_count > t.meta_raw / 11 ||
       t.commit_count > t.meta_raw / 10 || t.max_txid > INT64_MAX)
     return Damaged("the trailer's sizes contradict each other");
+  if (!ValidTime(t.created)) return Damaged("a time out of range in the trailer");
   if (t.version_count > kMaxVersions + t.meta_stored / 8 || t.block_count > kMaxBlocks ||
       t.commit_count > kMaxCommits ||
       t.meta_raw > 1024 + t.version_count * 20 + uint64_t{t.block_count} * 30 + t.commit_count * 30)
@@ -209,6 +210,7 @@ Status DecodeMeta(std::string_view raw, Segment* s) {
   uint32_t most_pages = t.pages_after;
   for (CommitEntry& c : s->commits) {
     time = static_cast<int64_t>(static_cast<uint64_t>(time) + static_cast<uint64_t>(UnZigZag(in.Varint())));
+    if (!ValidTime(time)) return Damaged("a commit's time");
     int64_t delta = UnZigZag(in.Varint());
     if (delta < -INT64_C(0xffffffff) || delta > INT64_C(0xffffffff)) return Damaged("a commit's database size");
     pages += delta;

@@ -136,6 +136,11 @@ uint64_t MetaLimit(uint64_t stored);
 constexpr uint64_t kMaxVersions = 6000000;
 constexpr uint64_t kMaxBlocks = 2000000;
 constexpr uint64_t kMaxCommits = 4000000;
+// Times of commits, and of segments, lie between -kMaxTime and kMaxTime: the difference of two does not wrap.
+constexpr int64_t kMaxTime = INT64_MAX / 4;  // wall clock, microseconds
+inline bool ValidTime(int64_t time) {
+  return time >= -kMaxTime && time <= kMaxTime;
+}
 
 }  // namespace replica
 

@@ -21,6 +21,7 @@ constexpr uint64_t kMagic = 0x33305453524c5252;      // "RRLRST03"
 constexpr uint64_t kChainMark = 0x314e48434c41574c;  // "LWALCHN1"
 constexpr size_t kHeaderSize = 4096;                 // the page hashes follow, 8 bytes each
 constexpr size_t kMaxUrl = 2048;
+constexpr uint64_t kMaxRevision = INT64_MAX;  // where numbering begins again
 // 2^32 pages of 8 bytes: no database has more.
 constexpr uint64_t kMaxStateSize = kHeaderSize + (uint64_t{1} << 35);
 // Neighbours this close are written together.
@@ -115,10 +116,15 @@ bool DecodeState(std::string_view bytes, EngineState* s) {
   s->stamp.modified = static_cast<int64_t>(in.Little<uint64_t>());
   s->stamp.changed = static_cast<int64_t>(in.Little<uint64_t>());
   s->url = in.Bytes(in.Little<uint32_t>());
+  if (s->url.size() > kMaxUrl) return false;  // it would be saved as another one
   s->boot = in.Little<uint64_t>();
   s->file.device = in.Little<uint64_t>();
   s->file.inode = in.Little<uint64_t>();
-  return in.ok() && ValidPageSize(s->page_size);
+  // Numbers that could wrap are none of ours.
+  for (uint64_t number : {s->txid, s->sequence, s->acknowledged_txid, s->acknowledged_sequence, s->snapshot_txid,
+                          s->snapshot_bytes, s->log_bytes})
+    if (number > INT64_MAX) return false;
+  return in.ok() && ValidPageSize(s->page_size) && ValidTime(s->time) && ValidTime(s->snapshot_time);
 }
 
 // Versions before 0.2 did not note the boot. A state that was written since the machine started is of this one.
@@ -237,6 +243,7 @@ std::optional<EngineState> StateFile::LoadHeader() const {
 }
 
 Status StateFile::Save(EngineState* state, const PageTable& table, const std::vector<uint32_t>& changed) {
+  if (state->revision >= kMaxRevision) return SaveAll(state, table);
   state->revision++;
   state->boot = BootHash();
   state->pages = table.pages();
@@ -268,6 +275,11 @@ Status StateFile::Save(EngineState* state, const PageTable& table, const std::ve
 }
 
 Status StateFile::SaveAll(EngineState* state, const PageTable& table) {
+  if (state->revision >= kMaxRevision) {
+    // No leader has saved as often: somebody made it up. A redo of the last revision would outlive every state.
+    REPLICA_TRY(RemoveFile(redo_path_));
+    state->revision = 0;
+  }
   state->revision += 2;  // no redo of before counts any more
   state->boot = BootHash();
   state->pages = table.pages();

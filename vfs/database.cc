@@ -15,6 +15,7 @@
 #include "base/byte_lock.h"
 #include "base/futex.h"
 #include "base/hash.h"
+#include "uploader/page_table.h"
 
 namespace replica {
 namespace {
@@ -85,6 +86,8 @@ bool DecodeChunk(std::string_view bytes, JournalChunk* c) {
   c->count = in.Little<uint32_t>();
   c->changes = in.Little<uint32_t>();
   c->at_end = in.Little<uint32_t>() != 0;
+  // Frame numbers that wrap, or pages of no size, would be believed by everybody who reckons with them.
+  if (!ValidPageSize(c->page_size) || c->first == 0 || c->count == 0 || c->count > UINT32_MAX - c->first) return false;
   if (magic == kChunkMagicV1) return true;
   c->ordinal = in.Little<uint32_t>();
   c->chain = in.Little<uint64_t>();

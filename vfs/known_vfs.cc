@@ -33,7 +33,8 @@ bool IsMapped(uintptr_t address) {
 }
 
 // Reads in front of an object that we were handed: of another allocation than ours, as a sanitizer sees it.
-[[gnu::no_sanitize("address", "undefined", "thread"), gnu::noinline]] uintptr_t WordAt(uintptr_t address) {
+// (The attribute in the spelling that gcc and clang share.)
+__attribute__((no_sanitize("address", "undefined", "thread"), noinline)) uintptr_t WordAt(uintptr_t address) {
   return *reinterpret_cast<const volatile uintptr_t*>(address);
 }
 

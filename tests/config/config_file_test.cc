@@ -264,7 +264,7 @@ TEST_F(ConfigFileTest, ContradictionsAreErrors) {
                 .rfind("4: file:///x is the replica", 0),
             0U);
   EXPECT_EQ(Refusal("dbs:\n  - path: /x/a.db\n  - path: /y/a.db\nurl: file:///x\n").rfind("3: file:///x/a.db", 0), 0U);
-  EXPECT_NE(Refusal("snapshot:\n  interval: 0\n").find("more than 0"), std::string::npos);
+  EXPECT_NE(Refusal("snapshot:\n  interval: 0\n").find("at least 1ms"), std::string::npos);
   EXPECT_NE(Refusal("dashboard:\n  listen: nonsense\n").find("no address"), std::string::npos);
   EXPECT_NE(Refusal("metrics-listen: banana\n").find("no address"), std::string::npos);
   EXPECT_NE(Refusal("dashboard:\n  max-lag: soon\n").find("no duration"), std::string::npos);
