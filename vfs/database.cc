@@ -296,9 +296,8 @@ Status Database::JournalFrames(const volatile void* region0, uint32_t most) {
   MutexLock lock(gate_);
   REPLICA_TRY(LockGateFile());
   WalIndexHeader header;
-  Status status(Code::kUnavailable, path_ + ": the wal-index does not settle");
-  for (int attempt = 0; attempt < 1000 && !status.ok(); attempt++)
-    if (ReadWalIndexHeader(region0, &header)) status = Ok();
+  // The chunk says which WAL of the chain it is of. Somebody without libreplica may have begun this one.
+  Status status = Look(region0, &header).status();
   if (status.ok() && header.max_frame != 0) {
     const uint64_t end = PackPosition(header.wal_salts(), header.max_frame);
     const uint64_t durable = control_->durable.load();

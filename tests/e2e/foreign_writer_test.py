@@ -184,6 +184,24 @@ for i in range(int(sys.argv[2])):
         self.assertLess(largest, 80 << 20)
         self.assert_equal(db)
 
+    def test_Regression_a_journaled_WAL_of_a_foreign_process_has_its_number(self):
+        """The leader copied frames of a WAL that it had not looked at yet: its journal did not say which WAL that was."""
+        self.make()
+        db = self.attach('{"guard": true}')
+        os.rename(self.path("replica"), self.path("away"))
+        with open(self.path("replica"), "w"):
+            pass
+        db.execute("INSERT INTO t VALUES ('is not sent')")
+        self.wait_for(lambda: status(db)["spool_bytes"] > 0)
+        self.plain("PRAGMA wal_checkpoint(RESTART)", "INSERT INTO t VALUES (zeroblob(2000000))")
+        self.wait_for(lambda: [name for name in os.listdir(self.path("app.db-replica/spool")) if name.startswith("journal-")])
+        self.plain("PRAGMA wal_checkpoint(RESTART)", "INSERT INTO u VALUES ('in the next one')")
+        os.remove(self.path("replica"))
+        os.rename(self.path("away"), self.path("replica"))
+        self.assertEqual(sync(db), 4)
+        self.assertEqual(self.resyncs(), 0)
+        self.assert_equal(db)
+
     def test_guard_over_many_quiet_restarts(self):
         self.make()
         db = self.attach('{"guard": true, "sync_interval_ms": 0}')
