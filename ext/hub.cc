@@ -82,6 +82,7 @@ void Hub::SetHooks() {
     return Get().BeforeOpen(path, name, may_create);
   };
   hooks.wal_opened = [](const std::string& path, const char* name) { return Get().WalOpened(path, name); };
+  hooks.in_use = [](Database* database) { Get().InUse(database); };
   hooks.last_close = [](const std::shared_ptr<Database>& database) { Get().LastClose(database); };
   hooks.after_commit = [](Database* database) { return Get().AfterCommit(database); };
   hooks.wanted = [](const std::string& path, const char* name) { return Get().Wanted(path, name); };
@@ -382,19 +383,20 @@ std::shared_ptr<Database> Hub::WalOpened(const std::string& path, const char* na
     }
   }
   if (service == nullptr) return database;
-  Begin(service);
+  // The leader may still capture a file that this one has taken the place of, and sees no commit of it.
+  if (!service->database()->Captures(FileIdOf(path))) WakeLeader(service->database()->control());
   return service->database();
 }
 
+void Hub::InUse(Database* database) {
+  std::shared_ptr<Service> service = FindService(database->path());
+  if (service != nullptr && service->database().get() == database) Begin(service);
+}
+
 void Hub::Begin(const std::shared_ptr<Service>& service) {
-  const std::string& path = service->database()->path();
-  // Taps and gates first: what happens after Start has looked at the file must not go unseen.
-  BindFiles(service->database());
-  // The leader may still capture a file that this one has taken the place of, and sees no commit of it.
-  if (!service->database()->Captures(FileIdOf(path))) WakeLeader(service->database()->control());
   if (Status started = service->Start(); !started.ok()) {
     // Its commits are seen, and kept for whoever leads next.
-    NotReplicated(path, started.message());
+    NotReplicated(service->database()->path(), started.message());
     sqlite3_log(SQLITE_WARNING, "libreplica: %s", started.message().c_str());
   }
 }
@@ -452,6 +454,7 @@ void Hub::Wait() {
       if (waiting_.empty()) waiter_runs_ = false;
     }
     for (const auto& service : made) {
+      BindFiles(service->database());
       Begin(service);
       if (!IsFileOpen(service->database()->path())) (void)service->Stop(1);
     }

@@ -85,7 +85,9 @@ class Hub {
   Status RestoreMissing(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
   Status BeforeOpen(const std::string& path, const char* name, bool may_create) EXCLUDES(mutex_);
   std::shared_ptr<Database> WalOpened(const std::string& path, const char* name) EXCLUDES(mutex_);
-  // Binds the application's files to a service that was made or found, and starts it.
+  // Starts the service of a database that the application has begun to use.
+  void InUse(Database* database) EXCLUDES(mutex_);
+  // Starts a service. Its files are bound before: what happens after Start has looked at the file must not go unseen.
   void Begin(const std::shared_ptr<Service>& service) EXCLUDES(mutex_);
   void TryLater(const std::string& path, const Target& target) REQUIRES(mutex_);
   // The thread that tries again; ends when nothing waits any more.

@@ -348,6 +348,11 @@ int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
       a->judged.store(true, std::memory_order_relaxed);
       database->JudgeChain(a->region0, false);
     }
+    if (Database* database = a->bound.load(std::memory_order_acquire); database != nullptr && !a->own)
+      AtEdge("begin to replicate a database", false, [&] {
+        if (Files().hooks.in_use) Files().hooks.in_use(database);
+        return true;
+      });
     return rc;
   }
   if (n == 1 && offset == kCheckpointLock) a->checkpoints = true;
@@ -694,7 +699,8 @@ int OpenFiles(const std::string& path) {
   std::lock_guard<std::mutex> lock(r.mutex);
   const FileId id = FileIdOf(path);
   return static_cast<int>(std::count_if(r.files.begin(), r.files.end(), [&](AdoptedFile* a) {
-    return !a->own && a->path == path && a->id == id && a->bound.load(std::memory_order_relaxed) != nullptr;
+    return !a->own && a->path == path && a->id == id && a->bound.load(std::memory_order_relaxed) != nullptr &&
+           a->judged.load(std::memory_order_relaxed);
   }));
 }
 

@@ -30,6 +30,9 @@ struct ShimHooks {
   // The file's connection uses the WAL for the first time: the database it belongs to, or null when it is not
   // replicated.
   std::function<std::shared_ptr<Database>(const std::string& path, const char* name)> wal_opened;
+  // A connection to a replicated database has its first read lock: the wal-index is whole, so that whoever opens the
+  // database now does not stand in the application's way with a recovery.
+  std::function<void(Database* database)> in_use;
   // The last adopted file of a replicated database in this process was closed.
   std::function<void(const std::shared_ptr<Database>&)> last_close;
   // COMMIT_PHASETWO of a transaction on a database whose commits wait (Database::commit_wait): returns an SQLite result
@@ -65,8 +68,8 @@ std::string PragmaText(sqlite3* db, const std::string& schema, const std::string
 void BindFiles(const std::shared_ptr<Database>& database);
 // Undoes BindFiles (detach).
 void UnbindFiles(const std::shared_ptr<Database>& database);
-// Number of files that the application has open through the shim in this process, are bound to a database, and are what
-// the path names now.
+// Number of files that the application uses through the shim in this process, are bound to a database, and are what the
+// path names now.
 int OpenFiles(const std::string& path);
 // True when the application has a file of that path open through the shim, bound or not.
 bool IsFileOpen(const std::string& path);

@@ -1,4 +1,5 @@
 """A test for each bug that was found by attack: the name says what went wrong."""
+import fcntl
 import glob
 import os
 import signal
@@ -10,7 +11,7 @@ import threading
 import time
 
 import harness
-from harness import ask, connect, image, one, restore, status, sync
+from harness import ask, clean_environment, connect, image, one, restore, status, sync
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -237,6 +238,37 @@ os.kill(os.getpid(), 9)
             other.close()
         self.assertEqual(report["state"], "fenced")
         self.assertIn("another writer", report["last_error"])
+
+    def test_Regression_nobody_recovers_the_wal_index_before_the_application(self):
+        """The leader opened the database while the application's first connection had not locked anything yet: without a
+        busy timeout it got SQLITE_BUSY_RECOVERY, about once in 300 times."""
+        db = sqlite3.connect(self.path("app.db"))
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE t(x)")
+        db.close()
+        # Somebody is recovering the wal-index: the application's first read lock has to wait.
+        index = os.open(self.path("app.db-shm"), os.O_RDWR | os.O_CREAT)
+        fcntl.lockf(index, fcntl.LOCK_EX, 1, 122)
+        host = subprocess.Popen([sys.executable, "-c", """
+import os, sqlite3, sys
+m = sqlite3.connect(":memory:")
+m.enable_load_extension(True)
+m.load_extension(sys.argv[1])
+c = sqlite3.connect(sys.argv[2], timeout=0)
+try:
+    c.execute("SELECT count(*) FROM t")
+except sqlite3.OperationalError as e:
+    print(e, len(os.listdir("/proc/self/task")), flush=True)
+sys.stdin.readline()
+c.execute("SELECT count(*) FROM t").fetchall()
+print(len(os.listdir("/proc/self/task")) > 1)
+""", harness.LIBRARY[:-3], self.path("app.db")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                env=clean_environment(REPLICA_CONFIG="off", REPLICA_URL=self.url()))
+        self.assertEqual(host.stdout.readline(), "database is locked 1\n")
+        fcntl.lockf(index, fcntl.LOCK_UN, 1, 122)
+        out, _ = host.communicate("\n", timeout=60)
+        os.close(index)
+        self.assertEqual((out, host.returncode), ("True\n", 0))
 
 
 if __name__ == "__main__":
