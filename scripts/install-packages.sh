@@ -8,7 +8,7 @@ if [ "${1:-build}" = package ] || [ "${1:-build}" = test ]; then
   packages+=(dpkg-dev file gzip)
 fi
 if [ "${1:-build}" = test ]; then
-  packages+=(libgtest-dev python3 openssl curl ceph-mon ceph-osd radosgw ceph-common lintian systemd chromium
+  packages+=(tcl-dev zlib1g-dev libgtest-dev python3 openssl curl ceph-mon ceph-osd radosgw ceph-common lintian systemd chromium
     python3-pip python3-venv python3-setuptools python3-wheel python3-sqlalchemy
     ruby-railties ruby-activerecord ruby-sqlite3 puma make gcc)
   # Node's own package brings npm and the headers; Debian has them apart.
