@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <unordered_set>
 
-#include "base/call_off.h"
-
 namespace replica {
 namespace {
 
@@ -158,70 +156,6 @@ Status BatchEncoder::Hash(Version* v) {
   v->hash = PageHash(data, size_, v->page);
   table_->Set(v->page, v->hash);
   return Ok();
-}
-
-namespace {
-
-// A scan of a large database outlasts the time that a close gives it: it ends then, and is made again by the next
-// leader.
-Status GoOn(uint32_t page) {
-  constexpr uint32_t kPagesBetweenLooks = 256;
-  if (page % kPagesBetweenLooks != 0 || !CallOff::Asked()) return Ok();
-  return {Code::kInterrupted, "cancelled while the database was scanned"};
-}
-
-}  // namespace
-
-Result<EncodedSegment> EncodeDifference(Source* source, SegmentHeader header, uint64_t checksum_before, int64_t now,
-                                        const EncodeOptions& options, const std::string& path, PageTable* table) {
-  const uint32_t pages = source->view_pages();
-  const uint32_t pages_before = table->pages();
-  const uint32_t lock_page = LockPage(header.page_size);
-  header.kind = SegmentKind::kLog;
-  header.flags = kSegmentFolded | kSegmentResync | kSegmentPageHashes;
-  SegmentWriter::Options writer_options;
-  writer_options.level = options.level;
-  REPLICA_ASSIGN(auto writer, SegmentWriter::Create(path, header, writer_options));
-  std::string page_bytes(header.page_size, '\0');
-  auto* data = reinterpret_cast<uint8_t*>(page_bytes.data());
-  table->Resize(pages);
-  bool any = pages != pages_before;
-  for (uint32_t page = 1; page <= pages; page++) {
-    if (page == lock_page) continue;
-    REPLICA_TRY(GoOn(page));
-    REPLICA_TRY(source->ReadView(page, data));
-    const uint64_t hash = PageHash(data, header.page_size, page);
-    // A page that the replica does not have yet is sent even when it is all zeros.
-    if (page <= pages_before && table->Get(page) == hash) continue;
-    any = true;
-    table->Set(page, hash);
-    REPLICA_TRY(writer->Add(page, header.min_txid, data, nullptr, hash));
-  }
-  if (!any) return EncodedSegment{};
-  SegmentTrailer trailer;
-  trailer.max_txid = header.min_txid;
-  trailer.checksum_before = checksum_before;
-  trailer.checksum_after = table->checksum();
-  trailer.pages_before = pages_before;
-  trailer.pages_after = pages;
-  trailer.created = now;
-  trailer.wal = source->view_position();
-  return writer->Finish(trailer, {{now, pages, table->checksum()}});
-}
-
-Result<PageTable> ScanView(Source* source) {
-  const uint32_t size = source->page_size();
-  PageTable table(size);
-  table.Resize(source->view_pages());
-  std::string page_bytes(size, '\0');
-  auto* data = reinterpret_cast<uint8_t*>(page_bytes.data());
-  for (uint32_t page = 1; page <= table.pages(); page++) {
-    if (page == LockPage(size)) continue;
-    REPLICA_TRY(GoOn(page));
-    REPLICA_TRY(source->ReadView(page, data));
-    table.Set(page, PageHash(data, size, page));
-  }
-  return table;
 }
 
 }  // namespace replica

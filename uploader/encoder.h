@@ -1,7 +1,5 @@
-// Turns what was captured into segments: a batch of commits into a log segment, a read view into a resync.
-//
-// Each brings the page table along to the state that its segment ends with. Between the table's Begin and Commit, so
-// that the caller can roll it back on error. Leader's thread only.
+// Turns a batch of commits into a log segment, and brings the page table along to the state that it ends with. Between
+// the table's Begin and Commit, so that the caller can roll it back on error. Leader's thread only.
 #ifndef LIBREPLICA_UPLOADER_ENCODER_H_
 #define LIBREPLICA_UPLOADER_ENCODER_H_
 
@@ -68,14 +66,6 @@ class BatchEncoder {
   std::string added_;                                 // pages that commits added without writing them
   std::string scratch_;
 };
-
-// The pages of the view that differ from `table`, as one folded log segment of one TXID. Null size (0) when nothing
-// differs.
-Result<EncodedSegment> EncodeDifference(Source* source, SegmentHeader header, uint64_t checksum_before, int64_t now,
-                                        const EncodeOptions& options, const std::string& path, PageTable* table);
-
-// Hashes every page of the source's view.
-Result<PageTable> ScanView(Source* source);
 
 }  // namespace replica
 

@@ -14,8 +14,9 @@
 namespace replica {
 namespace {
 
-constexpr int64_t kLongestYield = 2000000;  // µs that a PUT under way may hold up a handover
-constexpr uint32_t kWakeFrames = 256;       // frames a gathering leader lets commits write before they wake it
+constexpr int64_t kLongestYield = 2000000;   // µs that a PUT under way may hold up a handover
+constexpr int64_t kFollowInterval = 100000;  // µs
+constexpr uint32_t kWakeFrames = 256;        // frames a gathering leader lets commits write before they wake it
 
 }  // namespace
 
@@ -143,8 +144,7 @@ Status Engine::Stream() {
   CheckBound();
   source_->Observe();
   if (needs_resync_) {
-    // The difference is taken against what the replica is known to hold.
-    if (queue_.empty() && !log_in_flight_) REPLICA_TRY(Resync());
+    REPLICA_TRY(Resync());
   } else {
     REPLICA_TRY(ViewWork());
     if (needs_resync_) return Ok();
@@ -210,20 +210,23 @@ void Engine::Sleep() {
     if (state_.snapshot_txid != 0 && !looking_ && !Stopping()) until(look_at_);
     if (resting) {
       until(attempt_at_);
+    } else if (comparison_ != nullptr) {
+      // One that must wait for the store follows what is committed, so that it does not pile up.
+      until(comparison_->CanOnlyFollow() && !(queue_.empty() && !log_in_flight_) ? now + kFollowInterval : now);
     } else if (queue_.empty() && !log_in_flight_ && (needs_resync_ || backlog != 0)) {
       until(needs_resync_ ? now : next_turn_);
     }
   }
   const bool view_rests = view_retry_at_ > now;
   if (streaming && view_rests) until(view_retry_at_);
-  if (streaming && builder_ && !resting && !view_rests) return;
+  if (streaming && (builder_ || scan_) && !resting && !view_rests) return;
   if (wait <= 0 || (Stopping() && Drained())) return;
   // Idle: any commit wakes. Gathering: the timer or the PUT's end will, so commits need not, unless the WAL fills up.
   uint64_t wake_at = kWakeAtAnyCommit;
   const uint64_t committed = control_->committed.load(std::memory_order_seq_cst);
-  if (!streaming || needs_resync_ || resting) {
+  if (!streaming || (needs_resync_ && comparison_ == nullptr) || resting) {
     wake_at = kWakeNever;
-  } else if (!idle) {
+  } else if (!idle || needs_resync_) {
     wake_at = committed + kWakeFrames;
   }
   control_->wake_at.store(wake_at, std::memory_order_seq_cst);

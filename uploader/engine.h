@@ -22,6 +22,7 @@
 #include "base/status.h"
 #include "base/thread_annotations.h"
 #include "uploader/claim.h"
+#include "uploader/comparison.h"
 #include "uploader/encoder.h"
 #include "uploader/event_log.h"
 #include "uploader/lineage.h"
@@ -111,14 +112,25 @@ class Engine {
   void Activate();
   uint64_t SpoolLimit() const;
 
+  // --- comparing: the whole database is read (engine_compare.cc)
+  // A short view; from its state on, gates and journal keep every commit.
+  Status BeginScan(const std::function<void()>& begin);
+  // The hashes of all pages at the source's position, which is where capture may go on. Nothing is sent meanwhile.
+  Result<PageTable> ScanAll();
+  // A step of finding the difference to what the replica is known to hold, once commits were lost.
+  Status Resync();
+  Status EndResync();
+  void ContinueResync();
+  // A step of reading the database back in full: the independent half of a verify.
+  Status Mark();
+  Status EndMark(bool same_size);
+
   // --- streaming
   Status Stream();
   // Captures all commits, or those up to `until`; between hashing and compressing it calls `between` (may be empty).
   Status Capture(const WalPosition* until, const std::function<Status()>& between = {});
-  Status Resync();
   Status SnapshotStep();
   Status FreezeSnapshot();
-  Status Mark();
   Status WithView(const std::function<Status()>& body);
   bool SnapshotDue() const;
   Status NotAtView() const;
@@ -141,6 +153,7 @@ class Engine {
   bool SnapshotReady() const;
   Result<bool> SameSnapshotStored();
   bool TooLarge(Status* status);
+  static constexpr int64_t kLookAgain = 10000;  // µs before another try of what could not be read
   static constexpr int64_t kSnapshotPause = int64_t{3600} * 1000000;     // µs
   static constexpr int64_t kFirstSnapshotPause = int64_t{10} * 1000000;  // nothing is restorable without it
   void Look();
@@ -184,6 +197,12 @@ class Engine {
   std::string resync_reason_;
   std::deque<Pending> queue_;  // log segments captured and not acknowledged, in order
   bool log_in_flight_ = false;
+  std::unique_ptr<Comparison> comparison_;    // while it needs a resync
+  uint64_t resync_pages_ = 0;                 // that its differences had so far …
+  uint64_t resync_txid_ = 0;                  // … and the TXID of the first one
+  std::unique_ptr<PageScan> scan_;            // of a verify that is being made
+  int scan_rounds_ = 0;                       // times that the pages which differ were read
+  uint32_t mark_ticket_ = 0;                  // verifies that it answers
   std::unique_ptr<SnapshotBuilder> builder_;  // a snapshot that is being made
   std::optional<EncodedSegment> snapshot_;    // made and not acknowledged
   bool snapshot_in_flight_ = false;

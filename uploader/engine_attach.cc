@@ -37,6 +37,8 @@ Status Engine::Attach() {
   snapshot_in_flight_ = false;
   snapshot_.reset();
   builder_.reset();
+  comparison_.reset();
+  scan_.reset();
   needs_resync_ = false;
   capture_due_ = true;
   fenced_ = replaced_ = false;
@@ -207,10 +209,8 @@ Result<Lineage> Engine::LineageOf(const Id& generation, const ReplicaHead& head,
   if (head.end && !facts.head_is_ours) facts.head_is_known = false;
   if (!facts.knows_history && source_->page_size() == h.page_size) {
     // An unknown database may be this one with its replica folder lost: equal content proves it.
-    REPLICA_TRY(WithView([&]() -> Status {
-      REPLICA_ASSIGN(*scanned, ScanView(source_));
-      return Ok();
-    }));
+    REPLICA_ASSIGN(*scanned, ScanAll());
+    control_->active.store(0);  // nothing is captured yet
     facts.content_is_head = scanned->checksum() == t.checksum_after && scanned->pages() == t.pages_after;
   }
   REPLICA_ASSIGN(const Claim claim, ReadClaim());
@@ -445,20 +445,14 @@ Status Engine::NewGeneration(const Id& newest) {
   fresh.txid = 1;
   fresh.acknowledged_txid = 0;
   fresh.url = store_->url();
-  REPLICA_TRY(WithView([&]() -> Status {
-    REPLICA_ASSIGN(PageTable table, ScanView(source_));
-    REPLICA_TRY(ClearSpool());
-    fresh.checksum = table.checksum();
-    fresh.time = clock_.WallMicros();
-    fresh.wal = source_->view_position();
-    REPLICA_TRY(state_file_.SaveAll(&fresh, table));
-    state_ = fresh;
-    table_ = std::move(table);
-    source_->SetPosition(state_.wal);
-    REPLICA_TRY(source_->ResetJournal(true));
-    Activate();
-    return Ok();
-  }));
+  REPLICA_ASSIGN(PageTable table, ScanAll());
+  REPLICA_TRY(ClearSpool());
+  fresh.checksum = table.checksum();
+  fresh.time = clock_.WallMicros();
+  fresh.wal = source_->position();
+  REPLICA_TRY(state_file_.SaveAll(&fresh, table));
+  state_ = fresh;
+  table_ = std::move(table);
   queue_.clear();
   needs_resync_ = false;
   attached_ = true;

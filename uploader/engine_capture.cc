@@ -1,4 +1,4 @@
-// Capture: commits into segments, gaps into differences, the database into snapshots; all of it local.
+// Capture: commits into segments, the database into snapshots; all of it local.
 #include <algorithm>
 #include <utility>
 
@@ -10,10 +10,6 @@ namespace {
 
 constexpr uint64_t kLeastLogForSnapshot = 1 << 20;
 constexpr uint64_t kLargestPut = 5ULL << 30;  // S3's limit for one PUT
-// A snapshot's copy is frozen in a read view when so few of its pages are left, or after so many rounds.
-constexpr uint32_t kFewPages = 512;
-constexpr int kMostRounds = 8;
-constexpr int64_t kLookAgain = 10000;  // µs before another try of a capture that could not read
 
 }  // namespace
 
@@ -108,65 +104,6 @@ Status Engine::WithView(const std::function<Status()>& body) {
   return status;
 }
 
-Status Engine::Resync() {
-  events_.Add("resync", "comparing every page: " + resync_reason_);
-  const EngineState before = state_;
-  SegmentHeader header = Header();
-  header.sequence = state_.sequence + 1;
-  header.min_txid = state_.txid + 1;
-  EncodedSegment encoded;
-  Status reset;
-  Status status = WithView([&]() -> Status {
-    table_.Begin();
-    auto result = EncodeDifference(source_, header, state_.checksum, clock_.WallMicros(), options_.encode,
-                                   SpoolPath(header.sequence), &table_);
-    Status s = result.status();
-    if (s.ok()) {
-      encoded = std::move(*result);
-      if (encoded.size != 0) {
-        state_.txid++;
-        state_.sequence++;
-        state_.time = encoded.segment.commits.back().time;
-      }
-      state_.checksum = table_.checksum();
-      state_.wal = source_->view_position();
-      state_.file = source_->file();
-      state_.partial = false;
-      state_.stamp = {};
-      s = Save(table_.Changed());
-    }
-    if (!s.ok()) {
-      table_.Rollback();
-      state_ = before;
-      if (encoded.size != 0) (void)RemoveFile(encoded.path);
-      return s;
-    }
-    table_.Commit();
-    source_->SetPosition(state_.wal);
-    // No request is met yet: the view may be older than it. The next capture meets it.
-    // The segment is part of the history by now: a journal that cannot be reset costs another comparison, not a hole.
-    reset = source_->ResetJournal(true);
-    if (reset.ok()) Activate();
-    return Ok();
-  });
-  REPLICA_TRY(status);
-  needs_resync_ = !reset.ok();
-  capture_due_ = true;
-  if (encoded.size == 0) {
-    events_.Add("resync", "no page differs: the history goes on");
-  } else {
-    events_.Add("resync", std::to_string(encoded.segment.trailer.version_count) + " pages differ; they are TXID " +
-                              std::to_string(state_.txid) + ". Commits in between cannot be restored one by one");
-    control_->spool_bytes.fetch_add(encoded.size);
-    Pending pending;
-    pending.first_commit = encoded.segment.commits.front().time;
-    pending.encoded = std::move(encoded);
-    queue_.push_back(std::move(pending));
-  }
-  Acknowledge();
-  return reset;
-}
-
 // Four long readers can hold every read mark, so that a view is older than what is captured.
 Status Engine::NotAtView() const {
   return {Code::kUnavailable, place_.database + ": readers hold every read mark; a snapshot or verify waits for them"};
@@ -192,14 +129,16 @@ Status Engine::SnapshotStep() {
     snapshot_ticket_ = wanted;
     // A name of its own: a PUT that an earlier leader left behind may still open its file.
     const std::string path = place_.folder + "/spool/snapshot-" + Hex16(RandomNumber());
-    REPLICA_ASSIGN(builder_, SnapshotBuilder::Create(source_, path, state_.page_size));
+    REPLICA_ASSIGN(builder_, SnapshotBuilder::Create(source_, path, state_.page_size, nullptr));
     snapshot_begun_ = clock_.SteadyMicros();
   }
   if (!builder_->frozen()) {
     REPLICA_ASSIGN(bool round_over, builder_->CopySlice(table_));
     if (!round_over) return Ok();
     REPLICA_TRY(Capture(nullptr));
-    if (needs_resync_ || (builder_->Differing(table_) > kFewPages && builder_->rounds() < kMostRounds)) return Ok();
+    if (needs_resync_ ||
+        (builder_->Differing(table_) > Comparison::kFewPages && builder_->rounds() < Comparison::kMostRounds))
+      return Ok();
     return FreezeSnapshot();
   }
   REPLICA_ASSIGN(bool done, builder_->EncodeSlice());
@@ -222,30 +161,41 @@ Status Engine::SnapshotStep() {
 // The view lasts for as long as hashing the last commits and copying the last pages takes; they are compressed after
 // it.
 Status Engine::FreezeSnapshot() {
-  REPLICA_TRY(source_->BeginView());
-  bool open = true;
-  const WalPosition view = source_->view_position();
-  auto freeze = [&]() -> Status {
-    Status status;
-    if (!source_->AtView()) status = NotAtView();
-    if (status.ok()) {
-      SegmentHeader header = Header();
-      header.sequence = state_.sequence;
-      header.min_txid = state_.txid;
-      SegmentTrailer trailer;
-      trailer.max_txid = state_.txid;
-      trailer.created = clock_.WallMicros();
-      trailer.wal = view;
-      // A later snapshot of the same TXID does not make it any later.
-      const int64_t time = state_.time != 0 ? state_.time : trailer.created;
-      status = builder_->Freeze(table_, header, trailer, time, options_.encode.level);
-    }
-    source_->EndView();
-    open = false;
-    return status;
+  auto freeze = [&](const WalPosition& at) -> Status {
+    SegmentHeader header = Header();
+    header.sequence = state_.sequence;
+    header.min_txid = state_.txid;
+    header.kind = SegmentKind::kSnapshot;
+    header.flags = kSegmentFolded | kSegmentPageHashes;
+    SegmentTrailer trailer;
+    trailer.max_txid = state_.txid;
+    trailer.created = clock_.WallMicros();
+    trailer.wal = at;
+    trailer.checksum_before = trailer.checksum_after = table_.checksum();
+    trailer.pages_before = trailer.pages_after = table_.pages();
+    // A later snapshot of the same TXID does not make it any later.
+    const int64_t time = state_.time != 0 ? state_.time : trailer.created;
+    return builder_->Freeze(table_, header, trailer, time, options_.encode.level);
   };
-  Status status = Capture(&view, freeze);
-  if (open) source_->EndView();
+  Status status;
+  if (builder_->Differing(table_) == 0) {
+    status = freeze(source_->position());
+  } else {
+    REPLICA_TRY(source_->BeginView());
+    bool open = true;
+    const WalPosition view = source_->view_position();
+    status = Capture(&view, [&]() -> Status {
+      Status frozen;
+      if (!source_->AtView()) frozen = NotAtView();
+      if (frozen.ok() && source_->view_pages() != table_.pages())
+        frozen = {Code::kCorrupt, "the database has another size than its commits lead to"};
+      if (frozen.ok()) frozen = freeze(view);
+      source_->EndView();
+      open = false;
+      return frozen;
+    });
+    if (open) source_->EndView();
+  }
   if (status.code() == Code::kCorrupt) {
     LoseTrack(status.message());
     return Ok();
@@ -254,27 +204,6 @@ Status Engine::FreezeSnapshot() {
   snapshot_log_bytes_ = state_.log_bytes;
   for (const Pending& pending : queue_) snapshot_log_bytes_ += pending.encoded.size;
   return Ok();
-}
-
-// Ends a segment at a state of the database that is read back in full: the independent half of a verify.
-Status Engine::Mark() {
-  const uint32_t ticket = control_->mark_wanted.load();
-  return WithView([&]() -> Status {
-    const WalPosition view = source_->view_position();
-    REPLICA_TRY(Capture(&view));
-    if (needs_resync_) return Ok();
-    if (!source_->AtView()) return NotAtView();
-    REPLICA_ASSIGN(PageTable scanned, ScanView(source_));
-    if (Replaced()) return Ok();
-    control_->mark_txid.store(state_.txid);
-    control_->mark_checksum.store(scanned.checksum());
-    control_->mark_expected.store(table_.checksum());
-    control_->mark_done.store(ticket, std::memory_order_release);
-    NotifyWaiters(control_);
-    if (scanned.checksum() != table_.checksum())
-      LoseTrack("a verify read pages that differ from what the commits lead to");
-    return Ok();
-  });
 }
 
 void Engine::LoseTrack(const std::string& why) {
@@ -287,6 +216,8 @@ void Engine::LoseTrack(const std::string& why) {
   (void)Save({});
   resync_reason_ = why;
   builder_.reset();
+  comparison_.reset();
+  scan_.reset();
   source_->LetGo();
 }
 

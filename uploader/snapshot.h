@@ -1,12 +1,14 @@
-// Makes a snapshot of a live database without keeping its WAL from being restarted.
+// Makes a snapshot of a live database, or the difference to a state that the replica has, without keeping the WAL from
+// being restarted.
 //
 // Compressing a database takes seconds a gigabyte; a read mark held so long would let a busy writer's WAL grow by
 // gigabytes. So the pages are first copied, a slice at a time and without any read mark, in rounds as a live migration
 // copies memory: each round takes the pages whose copy is not what the page table says by now. When few are left, one
-// short read view takes the rest. From then on the copy is frozen at one commit, and is compressed in slices while
-// capture goes on.
+// short read view takes the rest; when none is, nothing is in the way of readers that hold every mark. From then on the
+// copy is frozen at one commit, and is compressed in slices while capture goes on.
 //
-// Costs a temporary file of the database's size. Leader's thread only. Memory: 8 bytes a page and the segment writer's.
+// Costs a temporary file of the size of these pages. Leader's thread only. Memory: 8 bytes a page and the segment
+// writer's.
 #ifndef LIBREPLICA_UPLOADER_SNAPSHOT_H_
 #define LIBREPLICA_UPLOADER_SNAPSHOT_H_
 
@@ -25,8 +27,10 @@ namespace replica {
 
 class SnapshotBuilder {
  public:
-  // The copy is `path` + ".copy"; the snapshot will be `path`.
-  static Result<std::unique_ptr<SnapshotBuilder>> Create(Source* source, const std::string& path, uint32_t page_size);
+  // The copy is `path` + ".copy"; the segment will be `path`. `known`: pages that are as in there are left out; null:
+  // none. It outlives the builder, unchanged.
+  static Result<std::unique_ptr<SnapshotBuilder>> Create(Source* source, const std::string& path, uint32_t page_size,
+                                                         const PageTable* known);
   ~SnapshotBuilder();
   SnapshotBuilder(const SnapshotBuilder&) = delete;
   SnapshotBuilder& operator=(const SnapshotBuilder&) = delete;
@@ -37,18 +41,25 @@ class SnapshotBuilder {
   uint32_t Differing(const PageTable& table) const;
   int rounds() const { return rounds_; }
 
-  // Within a read view whose state `table` is: takes the pages that still differ. kCorrupt when the database does not
-  // read as the table says. `header` and `trailer` are the snapshot's; their checksums and sizes are set here. `time`
-  // is that of the commit which the snapshot shows.
+  // Ends the copy: at the source's position, whose state `table` is, when no page differs; else within a read view of
+  // that state, from which the pages are taken that still differ. kCorrupt when the database does not read as the table
+  // says. `header` and `trailer` are the segment's, whole. `time` is that of the commit that it shows.
   Status Freeze(const PageTable& table, const SegmentHeader& header, const SegmentTrailer& trailer, int64_t time,
                 int level);
   bool frozen() const { return writer_ != nullptr; }
-  // Compresses a slice of the frozen copy. True when the snapshot is finished: take it with Finish.
+  // Pages that the frozen copy has, ascending, and their hashes.
+  const std::vector<uint32_t>& pages() const { return pages_; }
+  uint64_t HashOf(uint32_t page) const { return hashes_[page - 1]; }
+  // Compresses a slice of the frozen copy. True when the segment is finished: take it with Finish.
   Result<bool> EncodeSlice();
   Result<EncodedSegment> Finish();
 
  private:
-  SnapshotBuilder(Source* source, std::string path, UniqueFd copy, uint32_t page_size);
+  SnapshotBuilder(Source* source, std::string path, UniqueFd copy, uint32_t page_size, const PageTable* known);
+  // True for a page that belongs into the segment and is not in the copy as `table` says.
+  bool IsDue(const PageTable& table, uint32_t page) const;
+  // True for a page that belongs into the segment.
+  bool Belongs(const PageTable& table, uint32_t page) const;
   Status WriteCopy(uint32_t page, const std::string& bytes, uint64_t hash);
 
   Source* const source_;
@@ -56,11 +67,13 @@ class SnapshotBuilder {
   const std::string copy_path_;
   UniqueFd copy_;
   const uint32_t page_size_;
+  const PageTable* const known_;
   std::vector<uint64_t> hashes_;  // of the copied pages; 0: not copied
+  std::vector<uint32_t> pages_;
   uint32_t next_ = 1;             // page that the slice begins with
+  size_t encoded_ = 0;            // of pages_
   int rounds_ = 0;
   std::unique_ptr<SegmentWriter> writer_;
-  SegmentHeader header_;
   SegmentTrailer trailer_;
   int64_t time_ = 0;
 };

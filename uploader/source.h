@@ -71,6 +71,8 @@ class Source {
   virtual const WalPosition& view_position() const = 0;
   // True when the position is the view's state: all of its commits are collected and none that came after.
   virtual bool AtView() const = 0;
+  // SetPosition to the view's state.
+  virtual void SetPositionToView() = 0;
   virtual uint32_t view_pages() const = 0;
   virtual uint32_t page_size() const = 0;
   virtual Status ReadView(uint32_t page, uint8_t* out) = 0;

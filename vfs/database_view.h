@@ -21,12 +21,14 @@ class DatabaseView {
   const ReadState& state() const { return state_; }
   uint32_t pages() const { return pages_; }
   Status Read(uint32_t page, uint8_t* out) const;
+  // The pages that the view reads from the WAL, and their last frame in it.
+  const std::unordered_map<uint32_t, uint32_t>& frames() const { return frames_; }
 
  private:
   OwnConnection* const connection_;
   ReadState state_;
   uint32_t pages_ = 0;
-  std::unordered_map<uint32_t, uint32_t> frames_;  // page → its last frame in the view
+  std::unordered_map<uint32_t, uint32_t> frames_;
 };
 
 }  // namespace replica

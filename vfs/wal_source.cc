@@ -438,6 +438,11 @@ bool WalSource::AtView() const {
   return IsIn(position_, view_position_.chain, view_position_.ordinal) && position_.frame == view_position_.frame;
 }
 
+void WalSource::SetPositionToView() {
+  SetPosition(view_position_);
+  base_frames_ = view_.frames();
+}
+
 Status WalSource::BeginView() {
   REPLICA_TRY(view_.Begin());
   // The view keeps the WAL that it is of, or (mark 0) the one after it, from being restarted.

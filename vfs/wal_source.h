@@ -47,6 +47,7 @@ class WalSource : public Source {
   Status BeginView() override;
   void EndView() override;
   bool AtView() const override;
+  void SetPositionToView() override;
   const WalPosition& view_position() const override { return view_position_; }
   uint32_t view_pages() const override { return view_.pages(); }
   uint32_t page_size() const override { return page_size_; }
