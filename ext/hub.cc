@@ -117,7 +117,8 @@ Result<std::shared_ptr<Store>> Hub::OpenStoreLocked(const std::string& url, cons
   if (parsed.kind == ReplicaUrl::kFile) {
     auto& worker = file_workers_[static_cast<uid_t>(::setfsuid(static_cast<uid_t>(-1)))];
     if (worker == nullptr) worker = std::make_shared<Worker>("replica-file");
-    return std::shared_ptr<Store>(std::make_shared<FileStore>(parsed.folder, worker));
+    return std::shared_ptr<Store>(std::make_shared<FileStore>(
+        parsed.folder, worker, endpoints_.Find(EndpointTable::NameOfFolder(parsed.folder))));
   }
   S3Options s3 = options.s3;
   s3.bucket = parsed.bucket;
@@ -134,7 +135,8 @@ Result<std::shared_ptr<Store>> Hub::OpenStoreLocked(const std::string& url, cons
     s3.path_style = (!s3.endpoint.empty() && s3.endpoint.find(kAwsHost) == std::string::npos) ||
                     s3.bucket.find('.') != std::string::npos;
   if (http_ == nullptr) http_ = std::make_shared<HttpClient>();
-  return std::shared_ptr<Store>(std::make_shared<S3Store>(std::move(s3), http_));
+  auto endpoint = endpoints_.Find(EndpointTable::NameOfUrl(S3Store::EndpointUrl(s3)));
+  return std::shared_ptr<Store>(std::make_shared<S3Store>(std::move(s3), http_, std::move(endpoint)));
 }
 
 Hub::Target Hub::TargetFor(const std::string& path, const char* name) {

@@ -16,6 +16,7 @@
 #include "base/worker.h"
 #include "config/config.h"
 #include "ext/service.h"
+#include "uploader/endpoint.h"
 #include "uploader/http.h"
 #include "vfs/database.h"
 
@@ -126,6 +127,7 @@ class Hub {
   std::map<std::string, Target> waiting_ GUARDED_BY(mutex_);  // by path: cannot be replicated just now
   bool waiter_runs_ GUARDED_BY(mutex_) = false;
   std::shared_ptr<HttpClient> http_ GUARDED_BY(mutex_);
+  EndpointTable endpoints_ GUARDED_BY(mutex_);
   // By whom their files belong to (ActAsOwner in cli/session.h); in an application there is one.
   std::map<uid_t, std::shared_ptr<Worker>> file_workers_ GUARDED_BY(mutex_);
   UploaderProcess* uploader_ GUARDED_BY(mutex_) = nullptr;  // never destroyed: its thread runs as long as the process

@@ -30,7 +30,8 @@ Engine::Engine(Source* source, std::shared_ptr<Store> store, ControlBlock* contr
       clock_(clock),
       events_(place_.folder, clock),
       state_file_(place_.folder),
-      mailbox_(std::make_shared<Mailbox>()) {
+      mailbox_(std::make_shared<Mailbox>()),
+      waiter_(store_->endpoint(), [control] { WakeLeader(control); }) {
   mailbox_->control = control;
   mailbox_->keep_alive = std::move(keep_alive);
 }
@@ -73,18 +74,21 @@ bool Engine::Run() {
         // Nothing is captured for a while, so nothing may be held.
         if (status.code() != Code::kUnavailable) source_->LetGo();
         SetError(status);
-        Backoff(status, &capture_attempts_, &attempt_at_);
+        Backoff(status, false, &capture_attempts_, &attempt_at_);
       } else if (clock_.SteadyMicros() >= attempt_at_) {
         capture_attempts_ = 0;
       }
-    } else if (clock_.SteadyMicros() >= attempt_at_) {
+    } else if (clock_.SteadyMicros() >= AttachAt()) {
+      const uint64_t failures = store_->endpoint()->failures();
       Status status = Attach();
       if (status.ok()) {
         if (!fenced_) ClearError();
         attach_attempts_ = 0;
+        attach_waits_ = false;
       } else {
         SetError(status);
-        Backoff(status, &attach_attempts_, &attempt_at_);
+        attach_waits_ = store_->endpoint()->down();
+        Backoff(status, attach_waits_ || store_->endpoint()->failures() != failures, &attach_attempts_, &attempt_at_);
       }
     }
     SetState();
@@ -134,7 +138,8 @@ Status Engine::Stream() {
   if (fenced_) return Ok();
   const int64_t now = clock_.SteadyMicros();
   // Also while capture rests: Sleep counts on it.
-  if (state_.snapshot_txid != 0 && !looking_ && now >= look_at_ && !Stopping()) Look();
+  if (state_.snapshot_txid != 0 && !looking_ && now >= look_at_ && !Stopping() && store_->endpoint()->TryBegin())
+    Look();
   if (control_->overflow.exchange(0) != 0)
     LoseTrack("the spool's bound was reached, or the disk was full, when the WAL restarted");
   if (now < attempt_at_) {  // after a local error: give the disk a moment, but go on sending
@@ -152,7 +157,7 @@ Status Engine::Stream() {
     const uint64_t backlog = source_->Backlog();
     const bool idle = queue_.empty() && !log_in_flight_;
     const bool full = backlog >= options_.encode.fold_above;
-    if ((backlog != 0 || urgent) && (idle ? urgent || full || now >= next_turn_ : full && attempts_ > 0))
+    if ((backlog != 0 || urgent) && (idle ? urgent || full || now >= next_turn_ : full && Delayed()))
       REPLICA_TRY(Capture(nullptr));
     else
       REPLICA_TRY(source_->Relieve());
@@ -170,11 +175,16 @@ Status Engine::ViewWork() {
     return status;
   }
   if (view_attempts_ == 0) events_.Add("waiting", status.message());
-  Backoff(status, &view_attempts_, &view_retry_at_);
+  Backoff(status, false, &view_attempts_, &view_retry_at_);
   return Ok();
 }
 
 // --- waiting and telling
+
+int64_t Engine::AttachAt() const {
+  // Most attaches need no store. Those that do wait for their turn.
+  return attach_waits_ ? std::max(attempt_at_, store_->endpoint()->next_try()) : attempt_at_;
+}
 
 // Between two PUTs: the next leader need not find out what became of one under way. A store that keeps one waiting does
 // not hold it up for longer than kLongestYield.
@@ -201,13 +211,14 @@ void Engine::Sleep() {
   const bool resting = attempt_at_ > now;  // after a local error
   const uint64_t backlog = streaming && !needs_resync_ ? source_->Backlog() : 0;
   const bool idle = backlog == 0 && queue_.empty() && !log_in_flight_;
-  if (!attached_) until(attempt_at_);
+  const int64_t open = store_->endpoint()->next_try();
+  if (!attached_) until(AttachAt());
   if (Stopping()) until(stop_at_.load());
   if (yield_by_ != 0) until(yield_by_);
   if (streaming) {
-    if (!queue_.empty() && !log_in_flight_) until(retry_at_);
-    if (SnapshotReady()) until(snapshot_retry_at_);
-    if (state_.snapshot_txid != 0 && !looking_ && !Stopping()) until(look_at_);
+    if (!queue_.empty() && !log_in_flight_) until(std::max(retry_at_, open));
+    if (SnapshotReady()) until(std::max(snapshot_retry_at_, open));
+    if (state_.snapshot_txid != 0 && !looking_ && !Stopping()) until(std::max(look_at_, open));
     if (resting) {
       until(attempt_at_);
     } else if (comparison_ != nullptr) {

@@ -160,9 +160,15 @@ class Engine {
   void LookDone(const Status& status);
   void PlanLook(int64_t micros);
   void Acknowledge();
-  void Backoff(const Status& status, int* attempts, int64_t* retry_at);
+  // `of_endpoint`: the endpoint failed, whose own delay is the one that counts.
+  void Backoff(const Status& status, bool of_endpoint, int* attempts, int64_t* retry_at);
+  // True when a request may begin now. Otherwise the state tells that the endpoint is down.
+  bool MaySend();
+  // True while the store takes nothing of this database, or of any.
+  bool Delayed() const { return attempts_ > 0 || store_->endpoint()->down(); }
 
   void Sleep();
+  int64_t AttachAt() const;  // steady µs: when the next try to attach is due
   bool YieldsNow();
   bool Drained() const;
   void SetError(const Status& status);
@@ -183,6 +189,7 @@ class Engine {
   const EventLog events_;
   StateFile state_file_;
   const std::shared_ptr<Mailbox> mailbox_;
+  const Endpoint::Waiter waiter_;
   std::atomic<int64_t> stop_at_{0};       // steady µs; 0: not stopping
   std::atomic<uint64_t> stop_ticket_{0};  // the request (sync_wanted) that Stop made; written before stop_at_
 
@@ -214,16 +221,19 @@ class Engine {
   int64_t next_turn_ = 0;    // steady µs: the next PUT may start
   int64_t retry_at_ = 0;
   int64_t snapshot_retry_at_ = 0;
-  int64_t log_put_at_ = 0;       // steady µs: when the PUT under way began
-  int64_t snapshot_put_at_ = 0;  // the same of a snapshot's
-  int64_t snapshot_begun_ = 0;   // steady µs: when the snapshot was begun
-  int64_t look_at_ = 0;          // steady µs: when to see next whether the replica is still there
+  int64_t log_put_at_ = 0;          // steady µs: when the PUT under way began
+  int64_t snapshot_put_at_ = 0;     // the same of a snapshot's
+  uint64_t log_failures_ = 0;       // the endpoint's failures when the PUT under way began
+  uint64_t snapshot_failures_ = 0;  // the same of a snapshot's
+  int64_t snapshot_begun_ = 0;      // steady µs: when the snapshot was begun
+  int64_t look_at_ = 0;             // steady µs: when to see next whether the replica is still there
   bool looking_ = false;
   bool look_failed_ = false;  // last_error is what a look has met
   std::string look_told_;
   uint32_t handover_seen_ = 0;
   int64_t yield_by_ = 0;  // steady µs; 0: nobody asked
   int64_t attempt_at_ = 0;
+  bool attach_waits_ = false;  // for the endpoint: the last try to attach failed there
   int64_t view_retry_at_ =
       0;  // steady µs: what needs a view of the newest state (a snapshot, a verify) rests until then
   int view_attempts_ = 0;

@@ -165,6 +165,7 @@ Status Engine::LoadSpool() {
 }
 
 Status Engine::AttachReplica(const Known& known) {
+  if (!store_->endpoint()->TryBegin()) return {Code::kUnavailable, store_->endpoint()->error()};
   REPLICA_ASSIGN(auto generations, ListGenerations(store_.get()));
   if (generations.empty()) {
     REPLICA_TRY(ClaimUrl());

@@ -113,7 +113,7 @@ bool Engine::SnapshotDue() const {
   if (snapshot_ || builder_ || state_.snapshot_txid == state_.txid || snapshot_taken_txid_ == state_.txid) return false;
   if (clock_.SteadyMicros() < snapshot_not_before_) return false;
   if (state_.snapshot_txid == 0) return true;
-  if (queue_.size() > 1 || attempts_ > 0) return false;  // catching up comes first
+  if (queue_.size() > 1 || Delayed()) return false;  // catching up comes first
   return state_.log_bytes > std::max(state_.snapshot_bytes, kLeastLogForSnapshot) ||
          clock_.WallMicros() - state_.snapshot_time > options_.snapshot_interval;
 }

@@ -13,6 +13,8 @@ namespace {
 
 constexpr int64_t kFirstBackoff = 100000;      // µs
 constexpr int64_t kLongestBackoff = 30000000;  // µs
+constexpr int64_t kEndpointBackoff = 1000000;  // µs, at most, after a failure of the endpoint, which has its own delay
+constexpr int64_t kBriefly = 1000000;          // µs that an endpoint may be down before its other databases say so
 constexpr int64_t kLookInterval = 900000000;   // µs, at least, between looks whether the replica is still there
 constexpr int64_t kLookAgain = 60000000;       // µs, the same after one that had no answer
 constexpr int64_t kPersonBackoff = 5000000;    // µs, at least, for an error that only a person can mend
@@ -29,10 +31,11 @@ bool DamagedHere(const Status& put, const EncodedSegment& e) {
 
 void Engine::Send() {
   const int64_t now = clock_.SteadyMicros();
-  if (!queue_.empty() && !log_in_flight_ && now >= retry_at_) {
+  if (!queue_.empty() && !log_in_flight_ && now >= retry_at_ && MaySend()) {
     const EncodedSegment& e = queue_.front().encoded;
     log_in_flight_ = true;
     log_put_at_ = now;
+    log_failures_ = store_->endpoint()->failures();
     next_turn_ = now + options_.sync_interval;
     control_->puts.fetch_add(1);
     store_->PutAsync(LogKey(state_.generation, e.segment.header.sequence),
@@ -41,9 +44,10 @@ void Engine::Send() {
                        mailbox->Put(attach, Mailbox::Mail::kLog, std::move(status));
                      });
   }
-  if (SnapshotReady() && now >= snapshot_retry_at_) {
+  if (SnapshotReady() && now >= snapshot_retry_at_ && MaySend()) {
     snapshot_in_flight_ = true;
     snapshot_put_at_ = now;
+    snapshot_failures_ = store_->endpoint()->failures();
     control_->puts.fetch_add(1);
     store_->PutAsync(SnapshotKey(state_.generation, snapshot_->segment.trailer.max_txid),
                      ObjectBody::FromFile(snapshot_->path, snapshot_->size, snapshot_->sha256), options_.fencing,
@@ -114,7 +118,7 @@ void Engine::LogDone(const Status& result) {
     }
     if (status.code() == Code::kTooLarge && TooLarge(&status)) return;
     SetError(status);
-    Backoff(status, &attempts_, &retry_at_);
+    Backoff(status, store_->endpoint()->failures() != log_failures_, &attempts_, &retry_at_);
     return;
   }
   too_large_ = 0;
@@ -246,7 +250,7 @@ void Engine::SnapshotDone(const Status& result) {
     }
     if (!FileExists(snapshot_->path) || DamagedHere(result, *snapshot_)) snapshot_.reset();  // a new one is made
     SetError(status);
-    Backoff(status, &snapshot_attempts_, &snapshot_retry_at_);
+    Backoff(status, store_->endpoint()->failures() != snapshot_failures_, &snapshot_attempts_, &snapshot_retry_at_);
     return;
   }
   if (Replaced()) return;
@@ -354,11 +358,22 @@ void Engine::PublishPosition() {
   control_->database[1].store(words[1]);
 }
 
-void Engine::Backoff(const Status& status, int* attempts, int64_t* retry_at) {
+bool Engine::MaySend() {
+  Endpoint* const endpoint = store_->endpoint().get();
+  if (endpoint->TryBegin()) return true;
+  // Perhaps the probe is of another database: this one waits as well.
+  const int64_t since = endpoint->down_since();
+  if (error_.ok() && since != 0 && clock_.SteadyMicros() - since >= kBriefly)
+    SetError(Status(Code::kUnavailable, endpoint->error()));
+  return false;
+}
+
+void Engine::Backoff(const Status& status, bool of_endpoint, int* attempts, int64_t* retry_at) {
   thread_local std::mt19937_64 random(std::random_device{}());
   const int shift = std::min(*attempts, 9);
   ++*attempts;
   int64_t most = std::min(kFirstBackoff << shift, kLongestBackoff);
+  if (of_endpoint) most = std::min(most, kEndpointBackoff);
   if (NeedsPerson(status)) most = std::max<int64_t>(most, kPersonBackoff);
   // Full jitter, so that many databases do not come back at the same moment.
   std::uniform_int_distribution<int64_t> wait(most / 10, most);

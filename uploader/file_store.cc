@@ -80,13 +80,14 @@ Status WriteBody(int fd, const ObjectBody& body, const std::string& path) {
 
 }  // namespace
 
-FileStore::FileStore(std::string folder, std::shared_ptr<Worker> worker)
-    : folder_(std::move(folder)), url_("file://" + folder_), worker_(std::move(worker)) {}
+FileStore::FileStore(std::string folder, std::shared_ptr<Worker> worker, std::shared_ptr<Endpoint> endpoint)
+    : Store(std::move(endpoint)), folder_(std::move(folder)), url_("file://" + folder_), worker_(std::move(worker)) {}
 
 void FileStore::PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) {
   worker_->Post([root = folder_, path = folder_ + "/" + key, body = std::move(body), if_absent, durable = durable_,
-                 done = std::move(done)] {
+                 endpoint = endpoint(), done = std::move(done)] {
     Status status;
+    const int64_t begun = SystemClock().SteadyMicros();
     try {
       status = PutFile(root, path, body, if_absent, durable.get());
     } catch (const std::bad_alloc&) {
@@ -94,8 +95,17 @@ void FileStore::PutAsync(const std::string& key, ObjectBody body, bool if_absent
     } catch (const std::exception& e) {
       status = Status(Code::kUnavailable, "PUT " + path + ": " + e.what());
     }
+    Report(endpoint.get(), begun, status);
     done(status);
   });
+}
+
+void FileStore::Report(Endpoint* endpoint, int64_t begun, const Status& status) {
+  if (status.code() == Code::kIo || status.code() == Code::kFull || status.code() == Code::kUnavailable) {
+    endpoint->Failed(begun, 0, status.message());
+  } else {
+    endpoint->Answered();
+  }
 }
 
 // Also of folders that are there already: whoever made them may have been killed, or lost power, before its fsync.
@@ -172,7 +182,10 @@ Result<Listing> FileStore::List(const std::string& prefix, const std::string& st
   const size_t slash = prefix.find_last_of('/');
   const std::string base = slash == std::string::npos ? "" : prefix.substr(0, slash + 1);
   auto keep = [&](const std::string& key) { return key.rfind(prefix, 0) == 0 && key > start_after; };
-  REPLICA_TRY(Walk(folder_, base, folders_only, kDeepest, keep, &listing));
+  const int64_t begun = SystemClock().SteadyMicros();
+  Status status = Walk(folder_, base, folders_only, kDeepest, keep, &listing);
+  Report(endpoint().get(), begun, status);
+  REPLICA_TRY(std::move(status));
   std::sort(listing.folders.begin(), listing.folders.end());
   std::sort(listing.objects.begin(), listing.objects.end(),
             [](const ObjectInfo& a, const ObjectInfo& b) { return a.key < b.key; });

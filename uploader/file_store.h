@@ -19,7 +19,7 @@ namespace replica {
 class FileStore : public Store {
  public:
   // `folder` is absolute; it is created by the first PUT. `worker` runs the PUTs and outlives the store.
-  FileStore(std::string folder, std::shared_ptr<Worker> worker);
+  FileStore(std::string folder, std::shared_ptr<Worker> worker, std::shared_ptr<Endpoint> endpoint = nullptr);
 
   const std::string& url() const override { return url_; }
   void PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) override;
@@ -35,6 +35,9 @@ class FileStore : public Store {
     Mutex mutex;
     std::set<std::string> folders GUARDED_BY(mutex);
   };
+  // Tells the endpoint what came of a call that began at `begun`. A file system that fails or is full concerns all
+  // databases there; a name or a permission one of them.
+  static void Report(Endpoint* endpoint, int64_t begun, const Status& status);
   static Status PutFile(const std::string& root, const std::string& path, const ObjectBody& body, bool if_absent,
                         Durable* durable);
   static Status MakeDurable(const std::string& root, const std::string& folder, Durable* durable);

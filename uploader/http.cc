@@ -29,6 +29,7 @@ constexpr uint64_t kMinBytesPerMs = 32;
 constexpr size_t kMaxHeaders = 100;
 constexpr size_t kMaxHeaderBytes = 64 << 10;
 constexpr size_t kIdleHandles = 16;
+constexpr curl_off_t kMaxRetryAfterSeconds = 24 * 3600;  // a store may send any number
 
 std::string Lower(std::string_view text) {
   std::string out(text);
@@ -44,7 +45,7 @@ std::string Trim(std::string_view text) {
 }
 
 // "https://host:port" of a URL, for messages.
-std::string Endpoint(const std::string& url) {
+std::string EndpointOf(const std::string& url) {
   const size_t host = url.find("://");
   return host == std::string::npos ? url : url.substr(0, url.find('/', host + 3));
 }
@@ -321,6 +322,9 @@ void HttpClient::Complete(CURL* easy, int curl_code) {
   std::unique_ptr<Transfer> t = std::move(found->second);
   active_.erase(found);
   curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &t->response.status);
+  curl_off_t retry_after = 0;
+  curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &retry_after);
+  t->response.retry_after = int64_t{std::clamp<curl_off_t>(retry_after, 0, kMaxRetryAfterSeconds)} * 1000000;
   curl_multi_remove_handle(multi_, easy);
   if (idle_.size() < kIdleHandles) {
     idle_.push_back(easy);
@@ -340,7 +344,7 @@ void HttpClient::Complete(CURL* easy, int curl_code) {
     t->done(Status(Code::kUnavailable, "out of memory while an answer of the store was read"));
     return;
   }
-  const std::string endpoint = Endpoint(t->request.url);
+  const std::string endpoint = EndpointOf(t->request.url);
   const std::string why = t->error[0] != 0 ? t->error : curl_easy_strerror(static_cast<CURLcode>(curl_code));
   switch (curl_code) {
     case CURLE_PEER_FAILED_VERIFICATION:

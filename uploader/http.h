@@ -39,6 +39,7 @@ struct HttpResponse {
   long status = 0;
   std::map<std::string, std::string> headers;  // lower-case names
   std::string body;
+  int64_t retry_after = 0;  // µs, of the header Retry-After; 0: there is none
 };
 
 class HttpClient {

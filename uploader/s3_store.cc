@@ -17,7 +17,8 @@ namespace {
 
 constexpr char kEmptySha256[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 constexpr char kDefaultRegion[] = "us-east-1";
-constexpr size_t kDeleteBatch = 1000;  // DeleteObjects takes no more
+constexpr size_t kDeleteBatch = 1000;   // DeleteObjects takes no more
+constexpr int64_t kMaxPause = 2000000;  // µs that a call waits between tries, when the store says how long
 
 // RFC 3986's unreserved characters stay; `keep_slash` for the path of a key.
 std::string PercentEncode(const std::string& text, bool keep_slash) {
@@ -59,6 +60,12 @@ std::string Quote(std::string text, size_t most, const S3Options& o) {
   for (char& c : text)
     if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = ' ';
   return text;
+}
+
+// The endpoint does not work, or not now. A 409 concerns one object, and what it cannot do at all (501) it will not
+// later.
+bool ComeBack(const HttpResponse& response) {
+  return (response.status >= 500 && response.status != 501) || response.status == 429 || response.status == 408;
 }
 
 // https://docs.aws.amazon.com/general/latest/gr/s3.html: lower-case words with dashes.
@@ -121,11 +128,19 @@ Status S3Error(const HttpResponse& response, const std::string& action, const st
   return with(Code::kInvalidArgument, "the store refused the request: check REPLICA_ENDPOINT");
 }
 
-S3Store::S3Store(S3Options options, std::shared_ptr<HttpClient> http)
-    : options_(std::move(options)),
+S3Store::S3Store(S3Options options, std::shared_ptr<HttpClient> http, std::shared_ptr<Endpoint> endpoint)
+    : Store(std::move(endpoint)),
+      options_(std::move(options)),
       url_("s3://" + options_.bucket + (options_.prefix.empty() ? "" : "/" + options_.prefix)),
       http_(std::move(http)),
       region_(options_.region) {}
+
+std::string S3Store::EndpointUrl(const S3Options& o) {
+  if (!o.endpoint.empty()) return o.endpoint;
+  // Regions of after March 2019 are not served by the host without a region.
+  const std::string domain = o.region.rfind("cn-", 0) == 0 ? ".amazonaws.com.cn" : ".amazonaws.com";
+  return "https://s3" + (o.region.empty() ? "" : "." + o.region) + domain;
+}
 
 S3Options S3Store::InForce() const {
   S3Options o = options_;
@@ -133,11 +148,7 @@ S3Options S3Store::InForce() const {
     MutexLock lock(mutex_);
     o.region = region_;
   }
-  if (o.endpoint.empty()) {
-    // Regions of after March 2019 are not served by the host without a region.
-    const std::string domain = o.region.rfind("cn-", 0) == 0 ? ".amazonaws.com.cn" : ".amazonaws.com";
-    o.endpoint = "https://s3" + (o.region.empty() ? "" : "." + o.region) + domain;
-  }
+  o.endpoint = EndpointUrl(o);
   if (o.region.empty()) o.region = kDefaultRegion;
   return o;
 }
@@ -184,15 +195,31 @@ HttpRequest S3Store::Request(const std::string& method, const std::string& full_
   return r;
 }
 
+void S3Store::Report(int64_t begun, const Result<HttpResponse>& response) {
+  if (response.ok() && !ComeBack(*response)) {
+    endpoint()->Answered();
+  } else if (response.ok()) {
+    endpoint()->Failed(begun, response->retry_after,
+                       endpoint()->name() + " answers HTTP " + std::to_string(response->status));
+  } else if (response.status().code() == Code::kUnavailable) {
+    endpoint()->Failed(begun, 0, response.status().message());
+  }
+}
+
 Result<HttpResponse> S3Store::Send(const std::function<HttpRequest()>& request) {
+  const int tries = Tries();
   for (int attempt = 1;; attempt++) {
+    const int64_t begun = SystemClock().SteadyMicros();
     auto response = http_->Perform(request());
-    if (response.ok() && attempt != kStoreTries && LearnRegion(*response)) continue;
-    const bool busy = response.ok() ? response->status >= 500 && response->status != 501
-                                    : response.status().code() == Code::kUnavailable;
-    const bool slow_down = response.ok() && (response->status == 429 || response->status == 408);
-    if ((!busy && !slow_down) || attempt == kStoreTries) return response;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50 << attempt));
+    if (response.ok() && attempt < kStoreTries && LearnRegion(*response)) continue;
+    const bool again = response.ok() ? ComeBack(*response) : response.status().code() == Code::kUnavailable;
+    // Only the last try counts: a store that refuses one request now and then is not down.
+    if (!again || attempt >= tries || (response.ok() && response->retry_after > kMaxPause)) {
+      Report(begun, response);
+      return response;
+    }
+    const int64_t pause = std::max<int64_t>(50000 << attempt, response.ok() ? response->retry_after : 0);
+    std::this_thread::sleep_for(std::chrono::microseconds(pause));
   }
 }
 
@@ -201,8 +228,10 @@ void S3Store::PutAsync(const std::string& key, ObjectBody body, bool if_absent, 
   r.headers.emplace_back("Content-Type: application/octet-stream");
   if (if_absent) r.headers.emplace_back("If-None-Match: *");
   r.body = std::move(body);
-  http_->Start(std::move(r), [done = std::move(done), object = ObjectUrl(*this, key), options = InForce(),
+  const int64_t begun = SystemClock().SteadyMicros();
+  http_->Start(std::move(r), [done = std::move(done), object = ObjectUrl(*this, key), options = InForce(), begun,
                               self = shared_from_this()](Result<HttpResponse> response) {
+    self->Report(begun, response);
     if (!response.ok()) {
       done(response.status().In("PUT " + object));
     } else if (response->status == 200) {

@@ -31,7 +31,10 @@ struct S3Options {
 
 class S3Store : public Store, public std::enable_shared_from_this<S3Store> {
  public:
-  S3Store(S3Options options, std::shared_ptr<HttpClient> http);
+  // `endpoint`: of EndpointUrl(options).
+  S3Store(S3Options options, std::shared_ptr<HttpClient> http, std::shared_ptr<Endpoint> endpoint = nullptr);
+  // The given endpoint, or Amazon's of the region.
+  static std::string EndpointUrl(const S3Options& options);
 
   const std::string& url() const override { return url_; }
   void PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) override;
@@ -44,9 +47,10 @@ class S3Store : public Store, public std::enable_shared_from_this<S3Store> {
  private:
   using Query = std::vector<std::pair<std::string, std::string>>;
 
-  // Waits for the answer; tries again kStoreTries times while the store is unavailable, and once when it tells the
-  // bucket's region.
+  // Waits for the answer; tries again while the store is unavailable, and once when it tells the bucket's region.
   Result<HttpResponse> Send(const std::function<HttpRequest()>& request);
+  // Tells the endpoint what came of a request that began at `begun`.
+  void Report(int64_t begun, const Result<HttpResponse>& response);
   // The options with the region that is known by now and its endpoint.
   S3Options InForce() const EXCLUDES(mutex_);
   // Takes the region that a refusal names, if none was given; true when it is news.

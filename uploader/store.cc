@@ -10,6 +10,11 @@
 #include "base/sha256.h"
 
 namespace replica {
+namespace {
+
+constexpr int64_t kPatience = EndpointBackoff::kLongestDelay;  // µs: what asks for more is not waited for
+
+}  // namespace
 
 ObjectBody ObjectBody::FromBytes(std::string bytes) {
   ObjectBody body;
@@ -28,6 +33,9 @@ ObjectBody ObjectBody::FromFile(std::string path, uint64_t size, std::string sha
   return body;
 }
 
+Store::Store(std::shared_ptr<Endpoint> endpoint)
+    : endpoint_(endpoint != nullptr ? std::move(endpoint) : std::make_shared<Endpoint>("", SystemClock())) {}
+
 Status Store::Put(const std::string& key, const ObjectBody& body, bool if_absent) {
   struct Waiting {
     std::mutex mutex;
@@ -36,8 +44,13 @@ Status Store::Put(const std::string& key, const ObjectBody& body, bool if_absent
     Status status;
   };
   Status status;
-  for (int attempt = 0; attempt < kStoreTries; attempt++) {
-    if (attempt > 0) std::this_thread::sleep_for(std::chrono::milliseconds(50 << attempt));
+  const int tries = Tries();
+  for (int attempt = 0; attempt < tries; attempt++) {
+    if (attempt > 0) {
+      // It may have said when to come back.
+      if (endpoint_->next_try() > SystemClock().SteadyMicros() + kPatience) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50 << attempt));
+    }
     auto waiting = std::make_shared<Waiting>();
     PutAsync(key, body, if_absent, [waiting](Status result) {
       std::lock_guard<std::mutex> lock(waiting->mutex);

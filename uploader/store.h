@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "uploader/endpoint.h"
 
 namespace replica {
 
@@ -39,13 +40,19 @@ struct Listing {
 };
 
 // Tries of a call that waits (Get, Size, List, Delete, Put) while the store asks to come back or drops the connection.
+// While the endpoint is down such a call is one try.
 constexpr int kStoreTries = 4;
 
 class Store {
  public:
   using Done = std::function<void(Status)>;
 
+  // `endpoint` is shared by all stores of the process that fail together; null: this one is alone.
+  explicit Store(std::shared_ptr<Endpoint> endpoint = nullptr);
   virtual ~Store() = default;
+
+  // Stores report to it. Engines ask it before they send.
+  const std::shared_ptr<Endpoint>& endpoint() const { return endpoint_; }
 
   // The URL without secrets: "s3://bucket/prefix", "file:///dir".
   virtual const std::string& url() const = 0;
@@ -69,6 +76,12 @@ class Store {
   // Waits for PutAsync; kUnavailable is tried again kStoreTries times. With `if_absent` a try whose answer was lost
   // makes the next one kExists: compare the stored object before taking that for a rival.
   Status Put(const std::string& key, const ObjectBody& body, bool if_absent);
+
+ protected:
+  int Tries() const { return endpoint_->down() ? 1 : kStoreTries; }
+
+ private:
+  const std::shared_ptr<Endpoint> endpoint_;
 };
 
 // "s3://bucket/prefix/key" for messages.

@@ -32,11 +32,13 @@ class FakeS3:
         self.slow = None   # a random.Random: now and then a PUT takes some time
         self.limit = None  # bytes: larger PUTs are refused, with 413 as proxies do, or as `too_large` says
         self.too_large = (413, "")
+        self.fail = None   # asked for each request: fail(method, target) is None, (status, code, headers) or
+                           # "drop", which ends the connection
         self.refused = []  # keys and sizes of such PUTs, in their order
         self.number = 0
         self.arrived = []  # keys of PUTs since the recording began, in their order
         self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Connection, bind_and_activate=False)
-        self.server.daemon_threads = True
+        self.server.daemon_threads = self.server.allow_reuse_address = True
         self.server.store = self
         self.server.server_bind()
         self.server.server_activate()
@@ -146,7 +148,13 @@ class _Connection(socketserver.BaseRequestHandler):
         if len(body) != size:
             return False
         store = self.server.store
-        if os.path.exists(store.down):
+        failure = store.fail and store.fail(method, target)
+        if failure == "drop":
+            return False
+        if failure:
+            status, data, more = _error(*failure[:2])
+            more.update(failure[2])
+        elif os.path.exists(store.down):
             status, data, more = _error(503, "ServiceUnavailable")
         else:
             status, data, more = self.answer(store, method, target, headers, body)
