@@ -56,14 +56,16 @@ bool Engine::Run() {
   StoreText(&control_->url, store_->url());
   control_->state.store(static_cast<uint32_t>(ReplicaState::kSnapshot));
   control_->wake_at.store(kWakeNever);
-  events_.Add("leader", "process " + std::to_string(::getpid()) + " uploads to " + store_->url());
+  inherited_error_ = control_->error_since.load() != 0;
+  events_.AddLater("leader", "process " + std::to_string(::getpid()) + " uploads to " + store_->url());
   for (;;) {
     TakeMail();
     if (Stopping() && (Drained() || clock_.SteadyMicros() >= stop_at_.load())) break;
     // Who is stopping flushes by itself: the one that asks may be about to end as well.
     if (!Stopping() && YieldsNow()) {
       yielded = true;
-      events_.Add("handover", "process " + std::to_string(::getpid()) + " leaves uploading to a dedicated process");
+      events_.AddLater("handover",
+                       "process " + std::to_string(::getpid()) + " leaves uploading to a dedicated process");
       break;
     }
     // The next leader, perhaps of this very process, attaches what is there now.
@@ -82,7 +84,9 @@ bool Engine::Run() {
       const uint64_t failures = store_->endpoint()->failures();
       Status status = Attach();
       if (status.ok()) {
-        if (!fenced_) ClearError();
+        // An error that an earlier leader has left ends here only if nothing waits for the store, which was perhaps not
+        // asked.
+        if (!fenced_ && (!error_.ok() || (queue_.empty() && state_.snapshot_txid != 0))) ClearError();
         attach_attempts_ = 0;
         attach_waits_ = false;
       } else {
@@ -92,6 +96,7 @@ bool Engine::Run() {
       }
     }
     SetState();
+    events_.Tick();
     Sleep();
   }
   // Whatever the store does, the commits are in the spool before the WAL goes.
@@ -99,6 +104,7 @@ bool Engine::Run() {
     Status status = Capture(nullptr);
     if (!status.ok()) SetError(status);
   }
+  events_.End();
   control_->leader_pid.store(0);
   control_->state.store(static_cast<uint32_t>(fenced_ ? ReplicaState::kFenced : ReplicaState::kOff));
   NotifyWaiters(control_);
@@ -214,6 +220,7 @@ void Engine::Sleep() {
   const int64_t open = store_->endpoint()->next_try();
   if (!attached_) until(AttachAt());
   if (Stopping()) until(stop_at_.load());
+  until(events_.due());
   if (yield_by_ != 0) until(yield_by_);
   if (streaming) {
     if (!queue_.empty() && !log_in_flight_) until(std::max(retry_at_, open));
@@ -259,7 +266,7 @@ void Engine::SetError(const Status& status) {
   if (error_.ok()) control_->error_since.store(clock_.WallMicros());
   error_ = status;
   StoreText(&control_->last_error, status.message());
-  events_.Add("error", status.message());
+  events_.Error(status);
   if (place_.tell && NeedsPerson(status)) place_.tell(status.message());
   SetState();
   NotifyWaiters(control_);
@@ -267,10 +274,11 @@ void Engine::SetError(const Status& status) {
 
 void Engine::ClearError() {
   // An earlier leader's error counts as well.
+  const bool inherited = std::exchange(inherited_error_, false);
   if (error_.ok() && control_->error_since.load() == 0) return;
   error_ = Ok();
   control_->error_since.store(0);
-  events_.Add("recovered", "the store answers again");
+  events_.Recovered(inherited);
 }
 
 void Engine::SetState() {

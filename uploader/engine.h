@@ -24,7 +24,7 @@
 #include "uploader/claim.h"
 #include "uploader/comparison.h"
 #include "uploader/encoder.h"
-#include "uploader/event_log.h"
+#include "uploader/leader_events.h"
 #include "uploader/lineage.h"
 #include "uploader/page_table.h"
 #include "uploader/replica.h"
@@ -186,7 +186,7 @@ class Engine {
   const Place place_;
   const EngineOptions options_;
   const Clock& clock_;
-  const EventLog events_;
+  LeaderEvents events_;  // Run's thread only
   StateFile state_file_;
   const std::shared_ptr<Mailbox> mailbox_;
   const Endpoint::Waiter waiter_;
@@ -228,8 +228,8 @@ class Engine {
   int64_t snapshot_begun_ = 0;      // steady µs: when the snapshot was begun
   int64_t look_at_ = 0;             // steady µs: when to see next whether the replica is still there
   bool looking_ = false;
+  int look_failures_ = 0;     // in a row
   bool look_failed_ = false;  // last_error is what a look has met
-  std::string look_told_;
   uint32_t handover_seen_ = 0;
   int64_t yield_by_ = 0;  // steady µs; 0: nobody asked
   int64_t attempt_at_ = 0;
@@ -244,6 +244,7 @@ class Engine {
   int attach_attempts_ = 0;
   int capture_attempts_ = 0;
   Status error_;
+  bool inherited_error_ = false;  // an earlier leader has left one
 };
 
 }  // namespace replica

@@ -93,13 +93,12 @@ Status Engine::AttachLocal() {
   REPLICA_TRY(source_->ResetJournal(!reachable || !same_boot));
   attached_ = true;
   PublishPosition();
-  std::string how = ": the position must be found by comparing";
   if (reachable) {
     state_.file = source_->file();
     state_.wal = source_->position();
     (void)Save({});
     Activate();
-    how = ": nothing is missing since";
+    events_.AddLater("attach", "at TXID " + std::to_string(state_.txid) + ": nothing is missing since");
   } else if (!same_file) {
     LoseTrack("another file is at " + place_.database + " than the one that was replicated");
   } else if (!same_boot) {
@@ -107,7 +106,8 @@ Status Engine::AttachLocal() {
   } else {
     LoseTrack("the last position is not in the WAL (writers without libreplica, or a process that was killed)");
   }
-  events_.Add("attach", "at TXID " + std::to_string(state_.txid) + how);
+  if (!reachable)
+    events_.Add("attach", "at TXID " + std::to_string(state_.txid) + ": the position must be found by comparing");
   Acknowledge();
   return Ok();
 }

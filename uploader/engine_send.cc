@@ -299,7 +299,7 @@ void Engine::LookDone(const Status& status) {
   PlanLook(kLookInterval);
   if (status.ok()) {
     control_->looked_at.store(clock_.WallMicros());
-    look_told_.clear();
+    look_failures_ = 0;
     // What a look has told, nothing else's.
     if (std::exchange(look_failed_, false) && error_.ok()) ClearError();
   } else if (status.code() == Code::kNotFound) {
@@ -312,9 +312,8 @@ void Engine::LookDone(const Status& status) {
     store_->PutAsync(kClaimKey, ObjectBody::FromBytes(ClaimText()), true, [](const Status&) {});
     SetState();
   } else {
-    // Told, but no error of the uploading: what PUTs answer decides about that.
-    if (look_told_ != status.message()) events_.Add("error", "looking at the replica: " + status.message());
-    look_told_ = status.message();
+    // No error of the uploading: what PUTs answer decides about that. One look may fail, the next one as well is told.
+    if (++look_failures_ > 1) events_.Error(status.In("looking at the replica"));
     if (error_.ok()) {
       look_failed_ = true;
       StoreText(&control_->last_error, status.message());

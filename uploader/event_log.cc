@@ -14,7 +14,8 @@
 namespace replica {
 namespace {
 constexpr uint64_t kLimit = 256 << 10;
-constexpr size_t kMaxMessage = 2000;  // bytes: a store must not be able to fill the log with one answer
+constexpr uint64_t kTailOfLast = 16 << 10;  // bytes: more than a line has, escapes included
+constexpr size_t kMaxMessage = 2000;        // bytes: a store must not be able to fill the log with one answer
 
 // The text of a member; empty when it is not there or no text.
 std::string TextOf(const nlohmann::json& json, const char* name) {
@@ -35,33 +36,51 @@ std::string Tail(int fd, uint64_t most, const std::string& path) {
 }
 }  // namespace
 
+std::string EventLog::Shorten(const std::string& message) {
+  return message.size() <= kMaxMessage ? message : message.substr(0, kMaxMessage) + "…";
+}
+
 void EventLog::Add(const std::string& kind, const std::string& message) const {
+  Add({FormatTime(clock_.WallMicros()), kind, message});
+}
+
+void EventLog::Add(const Event& event) const {
   const std::string path = folder_ + "/events";
   auto size = FileSize(path);
   if (size.ok() && *size > kLimit) ::rename(path.c_str(), (path + ".1").c_str());
-  const nlohmann::ordered_json event = {
-      {"time", FormatTime(clock_.WallMicros())},
-      {"kind", kind},
-      {"message", message.size() <= kMaxMessage ? message : message.substr(0, kMaxMessage) + "…"}};
-  const std::string line = event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  const nlohmann::ordered_json json = {{"time", event.time}, {"kind", event.kind}, {"message", Shorten(event.message)}};
+  const std::string line = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   auto fd = OpenOwnFile(path, O_WRONLY | O_CREAT | O_APPEND);
   if (fd.ok() && ::write(fd->get(), line.data(), line.size()) < 0) return;
 }
 
+namespace {
+
+// Adds the events of the end of a file, of `most` bytes.
+void ReadFrom(const std::string& path, uint64_t most, std::vector<Event>* events) {
+  auto fd = OpenOwnFile(path, O_RDONLY);
+  if (!fd.ok()) return;
+  std::istringstream lines(Tail(fd->get(), most, path));
+  for (std::string line; std::getline(lines, line);) {
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    if (!json.is_object()) continue;  // a line that a crash cut short
+    Event event = {TextOf(json, "time"), TextOf(json, "kind"), TextOf(json, "message")};
+    if (!event.time.empty() && !event.kind.empty()) events->push_back(std::move(event));
+  }
+}
+
+}  // namespace
+
 std::vector<Event> EventLog::Read(const std::string& folder) {
   std::vector<Event> events;
-  for (const char* name : {"/events.1", "/events"}) {
-    auto fd = OpenOwnFile(folder + name, O_RDONLY);
-    if (!fd.ok()) continue;
-    std::istringstream lines(Tail(fd->get(), 4 * kLimit, folder + name));
-    for (std::string line; std::getline(lines, line);) {
-      const auto json = nlohmann::json::parse(line, nullptr, false);
-      if (!json.is_object()) continue;  // a line that a crash cut short
-      Event event = {TextOf(json, "time"), TextOf(json, "kind"), TextOf(json, "message")};
-      if (!event.time.empty() && !event.kind.empty()) events.push_back(std::move(event));
-    }
-  }
+  for (const char* name : {"/events.1", "/events"}) ReadFrom(folder + name, 4 * kLimit, &events);
   return events;
+}
+
+Event EventLog::Last(const std::string& folder) {
+  std::vector<Event> events;
+  ReadFrom(folder + "/events", kTailOfLast, &events);
+  return events.empty() ? Event() : std::move(events.back());
 }
 
 }  // namespace replica

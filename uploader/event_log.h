@@ -16,7 +16,7 @@ namespace replica {
 
 struct Event {
   std::string time;  // RFC 3339, UTC
-  std::string kind;  // attach, leader, generation, snapshot, resync, fenced, dropped, error, recovered, detach …
+  std::string kind;  // docs/sql.md, replica_events
   std::string message;
 };
 
@@ -24,8 +24,14 @@ class EventLog {
  public:
   EventLog(std::string folder, const Clock& clock) : folder_(std::move(folder)), clock_(clock) {}
   void Add(const std::string& kind, const std::string& message) const;
+  // With its own time, which is not the present.
+  void Add(const Event& event) const;
   // Oldest first.
   static std::vector<Event> Read(const std::string& folder);
+  // The newest one; with an empty kind when there is none.
+  static Event Last(const std::string& folder);
+  // A message as it is kept.
+  static std::string Shorten(const std::string& message);
 
  private:
   const std::string folder_;

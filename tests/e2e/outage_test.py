@@ -170,6 +170,38 @@ class Outage(harness.TestCase):
         self.refuses = lambda target: None
         self.wait_for(lambda: not self.waits(dbs[0]), 3)
 
+    def test_regression_a_store_that_fails_now_and_then_leaves_no_events(self):
+        """A pair of lines for each 503."""
+        dbs = self.make(2)
+        before = self.events(0)
+        count = [0]
+
+        def refuses(target):
+            count[0] += 1
+            return (503, "SlowDown", {}) if count[0] % 3 == 0 else None
+        self.refuses = refuses
+        for _ in range(20):
+            dbs[0].execute("INSERT INTO t VALUES(1)")
+            sync(dbs[0])
+        self.assertGreater(status(dbs[0])["put_errors"], 4)
+        self.assertEqual(self.events(0), before)
+
+    def test_visits_during_an_outage_tell_it_once(self):
+        self.make(1)[0].close()
+        self.fail((503, "SlowDown", {}))
+        os.environ["REPLICA_SHUTDOWN_TIMEOUT"] = "500ms"
+        self.addCleanup(os.environ.pop, "REPLICA_SHUTDOWN_TIMEOUT")
+        script = ("import sys\nsys.path.insert(0, %r)\nfrom harness import connect, one\ndb = connect(%r)\n"
+                  "one(db, 'SELECT replica_attach(?, ?)', %r, %r)\ndb.execute('INSERT INTO t VALUES(1)')\ndb.close()\n") % (
+                      os.path.dirname(os.path.abspath(__file__)), self.path("db0.db"), "s3://%s/db0" % fake_s3.BUCKET,
+                      json.dumps(self.options))
+        for _ in range(5):
+            subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+        self.assertEqual([e["kind"] for e in self.events(0)].count("error"), 1, self.events(0))
+        self.fail(None)
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+        self.assertEqual([e["kind"] for e in self.events(0)][-2:], ["error", "recovered"], self.events(0))
+
     def test_attaches_during_an_outage_take_turns(self):
         self.fail((503, "SlowDown", {}))
         dbs = []
