@@ -18,7 +18,9 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int64_t kVerifyWait = 60000000;     // µs for the leader's part of a verify
+constexpr int64_t kVerifyWait = 60000000;     // µs for the leader's part of a verify, and besides, where it reads …
+constexpr int64_t kVerifyBytesPerMicro = 10;  // … or stores the whole database, its size at this rate at least
+constexpr int64_t kLeaderLook = 1000000;      // µs
 constexpr int64_t kSnapshotWait = 600000000;  // µs
 constexpr int kQuickTries = 5;
 
@@ -107,12 +109,65 @@ Status Quick(const Verified& v, ordered_json* report, ordered_json* errors) {
   return Ok();
 }
 
-// PRAGMA integrity_check on a restored file, on a connection of our own.
+// Waits for the leader's part of a full verify, which takes the longer the larger the database is. Ends after
+// kVerifyWait all the same when nobody leads.
+class FullWait {
+ public:
+  FullWait(const Verified& v, const std::string& path, const VerifyProgress& progress)
+      : v_(v), progress_(progress), led_at_(SystemClock().SteadyMicros()) {
+    for (const char* suffix : {"", "-wal"}) {
+      auto size = FileSize(path + suffix);
+      if (size.ok()) micros_ += static_cast<int64_t>(*size) / kVerifyBytesPerMicro;
+    }
+  }
+
+  Status Synced() {
+    return Told(WaitSynced(v_.control, micros_, [this] { return GoOn(0, 0); }));
+  }
+  Status Until(const std::function<bool()>& done) {
+    return Told(Await(
+        v_.control, micros_, [this](uint64_t done_bytes, uint64_t planned) { return GoOn(done_bytes, planned); },
+        done));
+  }
+
+ private:
+  bool GoOn(uint64_t done, uint64_t planned) {
+    const int64_t now = SystemClock().SteadyMicros();
+    if (now - looked_at_ >= kLeaderLook) {
+      looked_at_ = now;
+      if (IsByteLocked(v_.database->folder(), LockByte::kLeader)) led_at_ = now;
+    }
+    gone_ = now - led_at_ > kVerifyWait;
+    return !gone_ && (!progress_ || progress_(done, planned));
+  }
+  Status Told(Status status) const {
+    if (!gone_) return status;
+    return {Code::kTimeout, "no process uploads this database; the verify needs one"};
+  }
+
+  const Verified& v_;
+  const VerifyProgress& progress_;
+  int64_t micros_ = kVerifyWait;
+  int64_t led_at_;  // steady µs: when somebody was last seen to lead
+  int64_t looked_at_ = 0;
+  bool gone_ = false;
+};
+
+// A path as a part of a URI (https://sqlite.org/uri.html).
+std::string UriEscaped(const std::string& path) {
+  std::string out;
+  for (const char c : path) out += c == '%' ? "%25" : c == '?' ? "%3f" : c == '#' ? "%23" : std::string(1, c);
+  return out;
+}
+
+// PRAGMA integrity_check on a restored file, on a connection of our own. Nobody changes the file, so no WAL and no
+// wal-index are made beside it, which a kill could leave.
 std::string IntegrityCheck(const std::string& path) {
   OwnConnectionScope own;
   sqlite3* db = nullptr;
   std::string answer = "cannot open it";
-  if (sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE, nullptr) == SQLITE_OK)
+  const std::string uri = "file:" + UriEscaped(path) + "?immutable=1";
+  if (sqlite3_open_v2(uri.c_str(), &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, nullptr) == SQLITE_OK)
     answer = PragmaText(db, "main", "integrity_check");
   if (answer.empty() && db != nullptr) answer = sqlite3_errmsg(db);
   sqlite3_close(db);
@@ -122,11 +177,12 @@ std::string IntegrityCheck(const std::string& path) {
 Status Full(const Verified& v, const std::string& path, const VerifyProgress& progress, ordered_json* report,
             ordered_json* errors) {
   ControlBlock* c = v.control;
+  FullWait wait(v, path, progress);
   // The leader ends a segment at a state that it reads back from the database file and WAL.
   const uint32_t ticket = c->mark_wanted.fetch_add(1) + 1;
   WakeLeader(c);
-  REPLICA_TRY(Await(c, kVerifyWait, progress,
-                    [&] { return static_cast<int32_t>(c->mark_done.load(std::memory_order_acquire) - ticket) >= 0; }));
+  REPLICA_TRY(
+      wait.Until([&] { return static_cast<int32_t>(c->mark_done.load(std::memory_order_acquire) - ticket) >= 0; }));
   const uint64_t txid = c->mark_txid.load();
   const uint64_t checksum = c->mark_checksum.load();
   (*report)["txid"] = txid;
@@ -136,13 +192,12 @@ Status Full(const Verified& v, const std::string& path, const VerifyProgress& pr
                       Hex16(c->mark_expected.load()) + "; a resync sends the difference");
     return Ok();
   }
-  REPLICA_TRY(Await(c, kVerifyWait, progress, [&] { return c->acknowledged_txid.load() >= txid; }));
-  const std::string temporary =
-      v.database->folder() + "/verify-" + std::to_string(::getpid()) + "-" + std::to_string(ticket);
+  REPLICA_TRY(wait.Until([&] { return c->acknowledged_txid.load() >= txid; }));
+  REPLICA_ASSIGN(TemporaryCopy copy, TemporaryCopy::Create(v.database->folder()));
   RestoreTarget target;
   target.txid = txid;
   target.generation = v.generation;
-  auto restored = RestoreFile(v.store.get(), target, temporary, progress);
+  auto restored = copy.Restore(v.store.get(), target, progress);
   if (!restored.ok()) {
     if (restored.status().code() != Code::kCorrupt && restored.status().code() != Code::kNotFound)
       return restored.status();
@@ -155,10 +210,9 @@ Status Full(const Verified& v, const std::string& path, const VerifyProgress& pr
   if (restored->checksum != checksum)
     errors->push_back("the restore of TXID " + std::to_string(txid) + " has the checksum " + Hex16(restored->checksum) +
                       ", the database had " + Hex16(checksum));
-  const std::string integrity = IntegrityCheck(temporary);
+  const std::string integrity = IntegrityCheck(copy.path());
   (*report)["integrity_check"] = integrity;
   if (integrity != "ok") errors->push_back("integrity_check of the restore of " + path + ": " + integrity);
-  for (const char* suffix : {"", "-wal", "-shm"}) (void)RemoveFile(temporary + suffix);
   return LookForHoles(v, report, errors);
 }
 
@@ -347,7 +401,12 @@ Result<ordered_json> VerifyReport(const std::string& path, const std::string& de
   report["replica"] = v.store->url();
   if (depth != "quick" && depth != "full" && depth != "objects")
     return Status(Code::kInvalidArgument, "verify depth \"" + depth + "\": give quick, full or objects");
-  REPLICA_TRY(WaitSynced(v.control, kVerifyWait));
+  // Of a first upload a full verify waits for the end.
+  if (depth == "full") {
+    REPLICA_TRY(FullWait(v, path, progress).Synced());
+  } else {
+    REPLICA_TRY(WaitSynced(v.control, kVerifyWait, [&] { return !progress || progress(0, 0); }));
+  }
   v.generation = LoadId(v.control->generation);
   report["generation"] = HexEncode(v.generation);
   if (depth == "quick") {

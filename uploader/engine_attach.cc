@@ -31,6 +31,7 @@ bool IsSegmentName(const std::string& name) {
 
 Status Engine::Attach() {
   source_->LetGo();  // what follows may wait for the network
+  TemporaryCopy::RemoveAbandoned(place_.folder);
   queue_.clear();
   attach_++;
   log_in_flight_ = false;
@@ -350,15 +351,12 @@ void Engine::Fence(const std::string& who) {
 
 // The page hashes at the replica's head, from its content.
 Status Engine::RebuildTable(const Id& generation) {
-  const std::string path = place_.folder + "/rebuild";
-  REPLICA_TRY(RemoveFile(path));
+  REPLICA_ASSIGN(TemporaryCopy copy, TemporaryCopy::Create(place_.folder));
   events_.Add("resync", "reading the replica, to find what differs");
   RestoreTarget target;
   target.generation = generation;
-  auto restored = RestoreFile(store_.get(), target, path, {});
-  (void)RemoveFile(path);
-  if (!restored.ok()) return restored.status();
-  table_ = std::move(restored->table);
+  REPLICA_ASSIGN(RestoredDatabase restored, copy.Restore(store_.get(), target, {}));
+  table_ = std::move(restored.table);
   return Ok();
 }
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <memory>
 
@@ -20,6 +21,7 @@
 namespace replica {
 namespace {
 
+constexpr char kCopyPrefix[] = "copy-";       // and 16 hexadecimal digits
 constexpr size_t kPrefetch = 8;               // log objects fetched at the same time
 constexpr uint64_t kProgressVersions = 1024;  // page versions between two calls of the progress
 
@@ -459,6 +461,42 @@ Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target, 
     ::unlink(path.c_str());  // nothing is left behind, whatever ends it
     throw;
   }
+}
+
+Result<TemporaryCopy> TemporaryCopy::Create(const std::string& folder) {
+  RemoveAbandoned(folder);
+  for (;;) {
+    std::string path = folder + "/" + kCopyPrefix + Hex16(RandomNumber());
+    REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDWR | O_CREAT | O_EXCL));
+    // A lock of the description, not of the process: SQLite opens and closes the file meanwhile.
+    if (::flock(fd.get(), LOCK_EX) != 0) return ErrnoStatus(errno, "lock", path);
+    struct stat st {};
+    if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, "stat", path);
+    if (st.st_nlink != 0) return TemporaryCopy(std::move(path), std::move(fd));
+    // Somebody found it before it was locked.
+  }
+}
+
+void TemporaryCopy::RemoveAbandoned(const std::string& folder) {
+  auto names = ListFiles(folder);
+  if (!names.ok()) return;
+  for (const std::string& name : *names) {
+    uint64_t number = 0;
+    if (name.rfind(kCopyPrefix, 0) != 0 ||
+        !ParseHex16(std::string_view(name).substr(std::strlen(kCopyPrefix)), &number))
+      continue;
+    auto fd = OpenOwnFile(folder + "/" + name, O_RDONLY);
+    if (fd.ok() && ::flock(fd->get(), LOCK_EX | LOCK_NB) == 0) (void)RemoveFile(folder + "/" + name);
+  }
+}
+
+TemporaryCopy::~TemporaryCopy() {
+  if (fd_.valid()) (void)RemoveFile(path_);
+}
+
+Result<RestoredDatabase> TemporaryCopy::Restore(Store* store, const RestoreTarget& target,
+                                                const RestoreProgress& progress) {
+  return Restorer(store, target, path_, fd_.get(), progress).Run();
 }
 
 Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& target, const std::string& path,

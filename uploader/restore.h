@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 
+#include "base/fs.h"
 #include "base/status.h"
 #include "uploader/page_table.h"
 #include "uploader/segment.h"
@@ -68,6 +69,27 @@ Result<RestorePlan> PlanRestore(Store* store, const RestoreTarget& target);
 // removed.
 Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target, const std::string& path,
                                      const RestoreProgress& progress);
+
+// A file of a replica folder that holds a copy of the database for a while. It is locked as long as this object, or its
+// process, lives: RemoveAbandoned removes those of processes that were killed. One thread at a time.
+class TemporaryCopy {
+ public:
+  static Result<TemporaryCopy> Create(const std::string& folder);
+  // Removes copies that nobody works with. Any thread, any process.
+  static void RemoveAbandoned(const std::string& folder);
+  TemporaryCopy(TemporaryCopy&& other) noexcept = default;
+  TemporaryCopy& operator=(TemporaryCopy&&) = delete;
+  ~TemporaryCopy();  // removes it
+
+  const std::string& path() const { return path_; }
+  // RestoreFile into this file, which is empty.
+  Result<RestoredDatabase> Restore(Store* store, const RestoreTarget& target, const RestoreProgress& progress);
+
+ private:
+  TemporaryCopy(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
+  std::string path_;
+  UniqueFd fd_;  // holds the lock
+};
 
 // RestoreFile under a temporary name in the folder of `path`, then moves it there; refuses when `path` or a WAL or
 // journal beside it exists. Leaves <path>-replica/state, so that the history goes on where it ended. Of several that
