@@ -48,7 +48,7 @@ TEST(EndpointBackoff, ProbesAreNeverFurtherApartThanTheBound) {
     }
     EXPECT_LE(longest, EndpointBackoff::kLongestDelay);
     EXPECT_GE(longest, EndpointBackoff::kLongestDelay / 2);
-    EXPECT_LT(probes, 610);
+    EXPECT_LT(probes, 610) << "in ten minutes";
   }
 }
 
