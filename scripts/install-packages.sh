@@ -1,5 +1,7 @@
 #!/bin/bash
-# Installs the Debian packages that a task needs and that are missing: "build", "package", "test" or "lint".
+# Installs the Debian packages that a task needs and that are missing.
+#
+#   scripts/install-packages.sh [build|package|test|lint|matrix [package ...]]      packages: more of them
 set -euo pipefail
 packages=(cmake ninja-build g++ pkg-config sqlite3 libsqlite3-dev libcurl4-openssl-dev libssl-dev libzstd-dev libxxhash-dev
   libpugixml-dev nlohmann-json3-dev libyaml-cpp-dev libcli11-dev
@@ -17,6 +19,8 @@ fi
 if [ "${1:-build}" = lint ]; then
   packages+=(libgtest-dev clang libclang-rt-dev clang-format clang-tidy)
 fi
+[ "${1:-build}" != matrix ] || packages+=(libgtest-dev)
+packages+=("${@:2}")
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
