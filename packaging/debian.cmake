@@ -24,7 +24,7 @@ which shows, proves and restores what is there.")
 set(CPACK_DEBIAN_LIBREPLICA-DEV_PACKAGE_NAME libreplica-dev)
 set(CPACK_DEBIAN_LIBREPLICA-DEV_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_LIBREPLICA-DEV_PACKAGE_DEPENDS
-    "libsqlite3-dev, libcurl4-openssl-dev, libssl-dev, libzstd-dev, libxxhash-dev, libpugixml-dev, libyaml-cpp-dev")
+    "libsqlite3-dev, libcurl4-openssl-dev, libssl-dev, libzstd-dev, libxxhash-dev, libpugixml-dev, libyaml-cpp-dev, zlib1g-dev")
 set(CPACK_COMPONENT_LIBREPLICA-DEV_DESCRIPTION "Static library and header, for programs that link the SQLite extension
 libreplica in place of loading it, and call sqlite3_auto_extension with its
 entry point.")
