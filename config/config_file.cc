@@ -133,7 +133,9 @@ class Reader {
       }
       const std::string name = raw.substr(begin, end - begin);
       auto found = environment_.find(name);
-      if (found != environment_.end() && !found->second.empty()) {
+      if (name == "PID") {
+        out += std::to_string(::getpid());  // as Litestream has it, whatever the environment says
+      } else if (found != environment_.end() && !found->second.empty()) {
         out += found->second;
       } else if (undefined->empty()) {
         *undefined = name;
@@ -242,10 +244,13 @@ class Reader {
     return Wrong(key_node, "there is no setting \"" + key + "\"" + Hint(key, setting != nullptr));
   }
 
-  // "skip-verify: false" and the like ask for nothing.
+  // "skip-verify: false", "age: {identities: []}" and the like ask for nothing.
   static bool IsOff(const YAML::Node& value) {
     if (value.IsScalar()) return value.Scalar().empty() || value.Scalar() == "false";
-    return value.IsNull() || value.size() == 0;
+    if (!value.IsMap()) return value.IsNull() || value.size() == 0;
+    for (const auto& item : value)
+      if (item.second.IsMap() ? item.second.size() != 0 : !IsOff(item.second)) return false;
+    return true;
   }
 
   static std::string Hint(const std::string& key, bool elsewhere) {
@@ -319,6 +324,9 @@ class Reader {
         return Ok();
       }
       if (value.IsNull()) return Ok();
+      if (key == "snapshot")
+        return ReadMap(value, kSnapshotSection, key, &entry->values,
+                       [](const std::string&, const YAML::Node&) { return Ok(); });
       if (key == "replicas" && !value.IsSequence())
         return Wrong(value, "replicas: give a list, or \"replica:\" with one map");
       if (key == "replica") {
@@ -348,9 +356,10 @@ class Reader {
   }
 
   // What the URL says in Litestream's way becomes settings; what the file gives beside it counts more.
-  Status TakeUrlForm(const YAML::Node& node, std::string* url, Values* values) const {
+  Status TakeUrlForm(const YAML::Node& node, std::string* url, Values* values) {
     auto form = ParseLitestreamUrl(*url);
     if (!form.ok()) return form.status().In(Place(node));
+    for (const std::string& warning : form->warnings) file_.warnings.push_back(Place(node) + ": " + warning);
     for (const auto& [key, text] : form->settings) {
       if (values->count(key) != 0) continue;
       Values one = {{key, {text, Place(node)}}};

@@ -1,4 +1,4 @@
-// The configuration file: replica.yml, or a litestream.yml as it is.
+// The configuration file: replica.yml, or a litestream.yml.
 #ifndef LIBREPLICA_CONFIG_CONFIG_FILE_H_
 #define LIBREPLICA_CONFIG_CONFIG_FILE_H_
 

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <regex>
 
+#include "config/file_keys.h"
 #include "config/parse.h"
 
 namespace replica {
@@ -25,28 +26,50 @@ std::string Decoded(const std::string& text) {
   return out;
 }
 
+// Litestream knows each name in two spellings: "partSize" and "part-size".
+std::string Hyphenated(const std::string& name) {
+  std::string out;
+  for (size_t i = 0; i < name.size(); i++) {
+    const bool capital = name[i] >= 'A' && name[i] <= 'Z';
+    if (capital && i > 0 && name[i - 1] >= 'a' && name[i - 1] <= 'z') out += '-';
+    out += static_cast<char>(capital ? name[i] - 'A' + 'a' : name[i]);
+  }
+  return out;
+}
+
+Status TakeQueryItem(const std::string& name, const std::string& text, LitestreamUrl* out) {
+  const std::string key = Hyphenated(name);
+  if (key == "endpoint" || key == "region" || key == "force-path-style") {
+    // A bare name, of a container say, is a host too.
+    const bool bare = key == "endpoint" && text.find_first_of(".:") == std::string::npos;
+    out->settings.try_emplace(key, (bare ? "https://" : "") + text);
+    return Ok();
+  }
+  const FileKey* known = FindFileKey(key, kReplica);
+  const std::string told = "url: \"" + name + "\" in the query";
+  if (known != nullptr && known->use == FileKey::kUnneeded) {
+    out->warnings.push_back(told + " is not needed here: " + known->text);
+  } else if (known != nullptr && known->use == FileKey::kUnsupported) {
+    out->warnings.push_back(told + " is not supported: " + known->text);
+  } else if (known != nullptr && known->use == FileKey::kRefused) {
+    if (!text.empty() && text != "false") return Invalid(told + ": " + known->text);
+  } else {
+    return Invalid(told + " is not supported: leave it out");
+  }
+  return Ok();
+}
+
 Status TakeQuery(LitestreamUrl* out) {
   std::string& url = out->url;
   const size_t query = url.find('?');
   if (url.rfind("s3://", 0) != 0 || query == std::string::npos || url.find('=', query) == std::string::npos)
     return Ok();
-  static const std::map<std::string, const char*> kNames = {{"endpoint", "endpoint"},
-                                                            {"region", "region"},
-                                                            {"forcePathStyle", "force-path-style"},
-                                                            {"force-path-style", "force-path-style"}};
   for (size_t at = query + 1; at < url.size();) {
     const size_t end = std::min(url.find('&', at), url.size());
     const std::string item = url.substr(at, end - at);
     const size_t equals = std::min(item.find('='), item.size());
     at = end + 1;
-    const std::string name = item.substr(0, equals);
-    if (name == "sign-payload" || name == "signPayload") continue;  // they always are
-    const auto known = kNames.find(name);
-    if (known == kNames.end()) return Invalid("url: \"" + name + "\" in the query is not supported: leave it out");
-    std::string text = Decoded(item.substr(std::min(equals + 1, item.size())));
-    // A bare name, of a container say, is a host too.
-    if (name == "endpoint" && text.find_first_of(".:") == std::string::npos) text.insert(0, "https://");
-    out->settings.try_emplace(known->second, std::move(text));
+    REPLICA_TRY(TakeQueryItem(item.substr(0, equals), Decoded(item.substr(std::min(equals + 1, item.size()))), out));
   }
   url.resize(query);
   return Ok();
@@ -79,7 +102,7 @@ void TakeHost(LitestreamUrl* out) {
 }  // namespace
 
 Result<LitestreamUrl> ParseLitestreamUrl(const std::string& url) {
-  LitestreamUrl out = {url, {}};
+  LitestreamUrl out = {url, {}, {}};
   if (url.size() > kLongestUrl) return out;  // std::regex recurses over the text; ParseUrl refuses it
   REPLICA_TRY(TakeQuery(&out));
   TakeHost(&out);

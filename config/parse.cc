@@ -38,17 +38,14 @@ struct OtherScheme {
 };
 constexpr OtherScheme kOtherSchemes[] = {
     {"abs://", "Azure is not supported; give an S3 endpoint, or file"},
-    {"gs://",
-     "Google Cloud Storage is reached by its S3 interface: s3://bucket/prefix with the endpoint "
-     "https://storage.googleapis.com and HMAC keys"},
-    {"gcs://",
-     "Google Cloud Storage is reached by its S3 interface: s3://bucket/prefix with the endpoint "
-     "https://storage.googleapis.com and HMAC keys"},
+    {"gs://", "Google Cloud Storage is not supported; give an S3 endpoint with conditional PUT, or file"},
+    {"gcs://", "Google Cloud Storage is not supported; give an S3 endpoint with conditional PUT, or file"},
     {"sftp://", "SFTP is not supported; give an S3 endpoint, or file"},
     {"nats://", "NATS is not supported; give an S3 endpoint, or file"},
     {"webdav://", "WebDAV is not supported; give an S3 endpoint, or file"},
     {"webdavs://", "WebDAV is not supported; give an S3 endpoint, or file"},
-    {"oss://", "Alibaba's store is reached by its S3 interface: s3://bucket/prefix with its endpoint"},
+    {"oss://", "Alibaba's store is not supported; give an S3 endpoint with conditional PUT, or file"},
+    {"s3://arn:", "access points are not supported; give the bucket's name"},
     {"/", "write file:// before a folder's path"},
 };
 

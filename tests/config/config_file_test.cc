@@ -136,7 +136,7 @@ TEST_F(ConfigFileTest, WhatIsWrongIsNamedByLine) {
   EXPECT_NE(Refusal("dbs:\n  - path: /a.db\n    replicas:\n      - url: s3://b/a\n      - url: s3://c/a\n")
                 .find("5: a database has one replica"),
             std::string::npos);
-  EXPECT_NE(Refusal("dbs:\n  - path: /a.db\n    replica:\n      url: s3://b/a\n      age:\n        identities: []\n")
+  EXPECT_NE(Refusal("dbs:\n  - path: /a.db\n    replica:\n      url: s3://b/a\n      age:\n        identities: [x]\n")
                 .find("5: age: encrypted"),
             std::string::npos);
   EXPECT_NE(Refusal("dbs:\n  - path: /a.db\n    required: true\n").find("top level"), std::string::npos);
@@ -172,16 +172,54 @@ TEST_F(ConfigFileTest, HostFormsOfProviders) {
 
 TEST_F(ConfigFileTest, WhatIsSwitchedOffIsNotRefused) {
   auto config = Read(
-      "addr: 127.0.0.1:9090\nsocket:\n  enabled: false\nvalidation:\n  interval: 1h\ndbs:\n  - path: /a.db\n    "
-      "replica:\n"
-      "      url: file:///b/a\n      skip-verify: false\n      age:\n        identities: []\n      sse-kms-key-id:\n");
-  // An age section with empty lists asks for nothing, but is not told apart from one with keys: it is refused.
-  EXPECT_EQ(config.status().code(), Code::kInvalidArgument);
-  config = Read(
       "addr: 127.0.0.1:9090\nsocket:\n  enabled: false\nvalidation:\n  interval: 1h\ndbs:\n  - path: /a.db\n"
-      "    replica:\n      url: file:///b/a\n      skip-verify: false\n      sse-kms-key-id:\n");
+      "    replica:\n      url: file:///b/a\n      skip-verify: false\n      sse-kms-key-id:\n"
+      "      age:\n        identities: []\n        recipients:\n");
   ASSERT_TRUE(config.ok()) << config.status().message();
   EXPECT_EQ(config->Get("metrics-listen"), "127.0.0.1:9090");
+  EXPECT_NE(Refusal("dbs:\n  - path: /a.db\n    replica:\n      url: file:///b/a\n      age:\n        identities: []\n"
+                    "        recipients: [age1x]\n")
+                .find("5: age: encrypted"),
+            std::string::npos);
+}
+
+TEST_F(ConfigFileTest, ADatabaseHasSnapshotSettingsOfItsOwn) {
+  auto config = Read(
+      "snapshot:\n  interval: 6h\ndbs:\n  - path: /a.db\n    snapshot:\n      interval: 2h\n      retention: 72h\n"
+      "    url: file:///b/a\n  - path: /b.db\n    snapshot:\n    url: file:///b/b\n");
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->rules[0].options.engine.snapshot_interval, INT64_C(2) * 3600 * 1000000);
+  EXPECT_EQ(config->rules[1].options.engine.snapshot_interval, INT64_C(6) * 3600 * 1000000);
+  EXPECT_NE(All(config->warnings).find(path_ + ":7: retention is not supported"), std::string::npos);
+  EXPECT_NE(Refusal("dbs:\n  - path: /a.db\n    snapshot:\n      often: 1h\n").find("4: there is no setting \"often\""),
+            std::string::npos);
+}
+
+TEST_F(ConfigFileTest, PidIsTheProcess) {
+  auto config = Read("dbs:\n  - path: /a.db\n    replica:\n      type: file\n      path: /backup/$PID/${PID}\n",
+                     {{"PID", "of-environment"}});
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  const std::string pid = std::to_string(::getpid());
+  EXPECT_EQ(config->rules[0].url, "file:///backup/" + pid + "/" + pid);
+}
+
+TEST_F(ConfigFileTest, WhereStateLiesIsNotSupportedAndTold) {
+  auto config = Read("dbs:\n  - path: /a.db\n    meta-path: /state/a\n    url: file:///b/a\n");
+  ASSERT_TRUE(config.ok());
+  EXPECT_NE(All(config->warnings).find(path_ + ":3: meta-path is not supported: state lies in"), std::string::npos);
+}
+
+TEST_F(ConfigFileTest, OtherStoresAreRefusedByName) {
+  const std::string replica = "dbs:\n  - path: /a.db\n    replica:\n      ";
+  EXPECT_NE(Refusal(replica + "webdav-url: https://x\n").find("4: webdav-url: WebDAV is not supported"),
+            std::string::npos);
+  EXPECT_NE(Refusal(replica + "sas-token: x\n").find("4: sas-token: Azure is not supported"), std::string::npos);
+  EXPECT_NE(Refusal(replica + "host-key: x\n").find("4: host-key: SFTP is not supported"), std::string::npos);
+  EXPECT_NE(Refusal("sse-kms-key-id: x\n").find("1: sse-kms-key-id: set the bucket's"), std::string::npos);
+  EXPECT_NE(Refusal(replica + "url: gs://b/a\n").find("Google Cloud Storage is not supported"), std::string::npos);
+  EXPECT_NE(Refusal(replica + "url: oss://b/a\n").find("Alibaba's store is not supported"), std::string::npos);
+  EXPECT_NE(Refusal(replica + "url: s3://arn:aws:s3:eu-west-1:1:accesspoint/x/a\n").find("access points"),
+            std::string::npos);
 }
 
 TEST_F(ConfigFileTest, AFolderWantsNoKeys) {
@@ -303,8 +341,31 @@ dbs:
   EXPECT_TRUE(config->rules[0].options.s3.path_style);
   EXPECT_EQ(config->rules[1].options.s3.endpoint, "https://minio.example.com:9000");
   EXPECT_EQ(config->rules[1].options.s3.region, "given");
-  EXPECT_NE(Refusal("dbs:\n  - path: /a\n    replica:\n      url: s3://b/a?skipVerify=true\n").find("skipVerify"),
-            std::string::npos);
+  auto refusal = [&](const std::string& query) {
+    return Refusal("dbs:\n  - path: /a\n    replica:\n      url: s3://b/a?" + query + "\n");
+  };
+  EXPECT_NE(refusal("skipVerify=true").find("4: url: \"skipVerify\" in the query: TLS is always"), std::string::npos);
+  EXPECT_NE(refusal("sse-kms-key-id=k").find("set the bucket's"), std::string::npos);
+  EXPECT_NE(refusal("regoin=eu").find("\"regoin\" in the query is not supported"), std::string::npos);
+  EXPECT_NE(refusal("path=x").find("leave it out"), std::string::npos);
+}
+
+// What is a warning in the file is one in the query, in both spellings.
+TEST_F(ConfigFileTest, WhatIsNotNeededInTheQueryOfAUrl) {
+  auto config = Read(
+      "access-key-id: k\nsecret-access-key: s\ndbs:\n  - path: /a.db\n    replica:\n"
+      "      url: s3://b/a?concurrency=5&partSize=5MB&part-size=5MB&requireContentMD5=false&require-content-md5=true"
+      "&sign-payload=true&storage-class=STANDARD_IA&skip-verify=false&force-path-style=true&region=eu\n");
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->rules[0].url, "s3://b/a");
+  EXPECT_EQ(config->rules[0].options.s3.region, "eu");
+  EXPECT_TRUE(config->rules[0].options.s3.path_style);
+  const std::string warnings = All(config->warnings);
+  for (const char* text :
+       {"\"concurrency\" in the query is not needed", "\"partSize\" in the query is not needed",
+        "\"part-size\" in the query is not needed", "\"requireContentMD5\" in the query is not needed",
+        "\"require-content-md5\" in", "\"storage-class\" in the query is not supported"})
+    EXPECT_NE(warnings.find(path_ + ":6: url: " + text), std::string::npos) << text << "\n" << warnings;
 }
 
 TEST_F(ConfigFileTest, EndpointsAsLitestreamReadsThem) {
