@@ -98,6 +98,7 @@ uint64_t Zstd(const std::string& prefix, const std::string& raw, int level) {
   std::string out(ZSTD_compressBound(raw.size()), '\0');
   const size_t n = ZSTD_compress2(c, out.data(), out.size(), raw.data(), raw.size());
   ZSTD_freeCCtx(c);
+  if (ZSTD_isError(n)) Fail(std::string("zstd: ") + ZSTD_getErrorName(n));
   return n;
 }
 
@@ -116,6 +117,8 @@ class Bench {
       if (h.commit()) txid++;
     }
     commits_ = txid - 1;
+    if (commits_ != kCommits)
+      Fail("the WAL holds " + std::to_string(commits_) + " commits of " + std::to_string(kCommits));
     std::sort(versions_.begin(), versions_.end(),
               [](const Version& a, const Version& b) { return a.page != b.page ? a.page < b.page : a.txid < b.txid; });
   }
@@ -191,6 +194,6 @@ class Bench {
 int main(int argc, char** argv) {
   if (argc != 2) Fail("usage: coding FOLDER");
   Bench(argv[1]).Run();
-  std::fflush(stdout);
+  if (std::fflush(stdout) != 0) Fail("the result cannot be written");
   std::_Exit(0);  // the connection stays open, so that the WAL stays
 }

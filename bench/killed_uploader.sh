@@ -4,12 +4,17 @@
 #
 #   bench/killed_uploader.sh [build folder] [seconds] [commits a second]
 set -euo pipefail
+. "$(dirname "$0")/common.sh"
 build=$(realpath "${1:-build}")
 seconds=${2:-20}
 rate=${3:-2000}
+need "$build/bench/writer" "$build/replica" python3 sqlite3
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+writer=
+trap '[ -z "$writer" ] || kill "$writer" 2>/dev/null || true; rm -rf "$folder"' EXIT
 export REPLICA_UPLOADER=process REPLICA_CONFIG=off
+load=(seconds="$seconds" rate="$rate")
+replicated=(extension="$build/libreplica.so" url="file://$folder/replica")
 
 uploader() {  # the pid of the uploader process, if one leads
   "$build/replica" --json status "$folder/app.db" 2>/dev/null |
@@ -17,23 +22,31 @@ uploader() {  # the pid of the uploader process, if one leads
     true
 }
 
-write() {
-  "$build/bench/writer" "$@" seconds="$seconds" rate="$rate"
-}
-
-echo "plain:  $(write "$folder/plain.db")"
-echo "alone:  $(write "$folder/app.db" extension="$build/libreplica.so" url="file://$folder/replica")"
+plain=$(write "$folder/plain.db" "${load[@]}")
+echo "plain:  $plain"
+alone=$(write "$folder/app.db" "${load[@]}" "${replicated[@]}")
+[[ "$alone" == *'"uploader":"process"'* ]] || die "no process of its own uploaded: $alone"
+echo "alone:  $alone"
 rm -rf "$folder"/*
-write "$folder/app.db" extension="$build/libreplica.so" url="file://$folder/replica" >"$folder/out" &
+"$build/bench/writer" "$folder/app.db" "${load[@]}" "${replicated[@]}" >"$folder/out" &
 writer=$!
 kills=0
-while kill -0 $writer 2>/dev/null; do
+while kill -0 "$writer" 2>/dev/null; do
   sleep 1
   pid=$(uploader)
   if [ -n "$pid" ] && kill -9 "$pid" 2>/dev/null; then kills=$((kills + 1)); fi
 done
-wait $writer
-echo "killed: $(cat "$folder/out")"
-echo "kills: $kills, resyncs: $(grep -c '"resync"' "$folder/app.db-replica/events" || true)"
-"$build/replica" restore "file://$folder/replica" --output "$folder/restored.db" >/dev/null
-for db in app restored; do sqlite3 "$folder/$db.db" "SELECT '$db', count(*) FROM t; PRAGMA integrity_check"; done
+wait "$writer" || die "the writer whose uploader was killed failed"
+writer=
+killed=$(measured "$(cat "$folder/out")")
+echo "killed: $killed"
+[ "$kills" -gt 0 ] || die "no uploader was killed: the run was too short, or no process of its own uploaded"
+resyncs=$(resyncs "$folder/app.db")
+echo "kills: $kills, resyncs: $resyncs"
+"$build/replica" restore "file://$folder/replica" --output "$folder/restored.db" >/dev/null || die "the replica cannot be restored"
+for db in app restored; do
+  found=$(sqlite3 -bail "$folder/$db.db" "SELECT count(*) FROM t; PRAGMA integrity_check" | paste -sd ' ')
+  echo "$db: $found"
+  [ "${expected:=$found}" = "$found" ] || die "the restored database is another one than the application's"
+  [[ "$found" == [1-9]*' ok' ]] || die "$db.db holds no rows, or is damaged"
+done

@@ -4,7 +4,8 @@
 //   writer DATABASE (seconds=S | commits=N) [rate=COMMITS_PER_SECOND] [extension=libreplica.so url=file:///…]
 //
 // Prints one line of JSON: commits a second, median and largest commit time, the largest WAL, and how long after the
-// last commit everything was acknowledged.
+// last commit everything was acknowledged. Ends with 1 when nothing was committed or nothing acknowledged, with 2 when
+// the arguments make no sense.
 #include <sqlite3.h>
 #include <sys/stat.h>
 
@@ -25,16 +26,32 @@ double Micros(Clock::duration d) {
   return std::chrono::duration<double, std::micro>(d).count();
 }
 
+[[noreturn]] void Fail(int code, const std::string& why) {
+  std::fprintf(stderr, "writer: %s\n", why.c_str());
+  std::exit(code);
+}
+
 void Check(int rc, sqlite3* db, const char* what) {
   if (rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW) return;
-  std::fprintf(stderr, "%s: %s\n", what, sqlite3_errmsg(db));
-  std::exit(1);
+  Fail(1, std::string(what) + ": " + sqlite3_errmsg(db));
+}
+
+// A positive number, or 0 where it is not given.
+double Number(const std::map<std::string, std::string>& options, const char* name) {
+  const auto given = options.find(name);
+  if (given == options.end()) return 0;
+  char* end = nullptr;
+  const double value = std::strtod(given->second.c_str(), &end);
+  if (given->second.empty() || *end != '\0' || !(value > 0))
+    Fail(2, std::string(name) + "=" + given->second + ": give a number greater than 0");
+  return value;
 }
 
 std::string Ask(sqlite3* db, const std::string& sql) {
   sqlite3_stmt* statement = nullptr;
   Check(sqlite3_prepare_v2(db, sql.c_str(), -1, &statement, nullptr), db, sql.c_str());
   Check(sqlite3_step(statement), db, sql.c_str());
+  if (sqlite3_column_type(statement, 0) == SQLITE_NULL) Fail(1, sql + ": no answer");
   const unsigned char* text = sqlite3_column_text(statement, 0);
   std::string out = text != nullptr ? reinterpret_cast<const char*>(text) : "";
   sqlite3_finalize(statement);
@@ -47,19 +64,24 @@ int main(int argc, char** argv) {
   std::map<std::string, std::string> options;
   for (int i = 2; i < argc; i++) {
     const std::string argument = argv[i];
-    const size_t equal = argument.find('=');
-    if (equal != std::string::npos) options[argument.substr(0, equal)] = argument.substr(equal + 1);
+    const size_t equal = std::min(argument.find('='), argument.size());
+    const std::string name = argument.substr(0, equal);
+    if (name != "seconds" && name != "commits" && name != "rate" && name != "extension" && name != "url")
+      Fail(2, "there is no option \"" + argument + "\"");
+    options[name] = argument.substr(std::min(equal + 1, argument.size()));
   }
-  if (argc < 3) {
-    std::fprintf(stderr, "usage: writer DATABASE seconds=S|commits=N [rate=R] [extension=F url=U]\n");
-    return 2;
-  }
+  const double seconds = Number(options, "seconds");
+  const long commits = static_cast<long>(Number(options, "commits"));
+  const double rate = Number(options, "rate");
+  if (argc < 3 || (seconds > 0) == (commits > 0) || options.count("extension") != options.count("url"))
+    Fail(2, "usage: writer DATABASE seconds=S|commits=N [rate=R] [extension=F url=U]");
   const std::string path = argv[1];
   // A server has threads. In a process with only one, glibc skips some work at every system call and mutex, which would
   // count as the uploader's cost although it is that of having any second thread.
   std::thread([] { std::this_thread::sleep_for(std::chrono::hours(24)); }).detach();
   sqlite3* db = nullptr;
-  Check(sqlite3_open(path.c_str(), &db), db, "open");
+  const int opened = sqlite3_open(path.c_str(), &db);
+  Check(opened, db, "open");
   Check(sqlite3_exec(db,
                      "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
                      "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, k INTEGER, v BLOB);"
@@ -67,21 +89,18 @@ int main(int argc, char** argv) {
                      nullptr, nullptr, nullptr),
         db, "create");
   const bool replicated = options.count("extension") != 0;
+  long long first = 0;  // TXID before the load
   if (replicated) {
     sqlite3_enable_load_extension(db, 1);
     char* error = nullptr;
     if (sqlite3_load_extension(db, options["extension"].c_str(), nullptr, &error) != SQLITE_OK) {
-      std::fprintf(stderr, "%s\n", error);
-      return 1;
+      Fail(1, error);
     }
     if (options.count("url") != 0) {
       Ask(db, "SELECT replica_attach('" + options["url"] + "')");
-      Ask(db, "SELECT replica_sync()");
+      first = std::atoll(Ask(db, "SELECT replica_sync()").c_str());
     }
   }
-  const double seconds = std::atof(options["seconds"].c_str());
-  const long commits = std::atol(options["commits"].c_str());
-  const double rate = std::atof(options["rate"].c_str());
   sqlite3_stmt* insert = nullptr;
   Check(sqlite3_prepare_v2(db, "INSERT INTO t(k, v) VALUES (?, randomblob(200))", -1, &insert, nullptr), db, "prepare");
   std::vector<float> times;
@@ -111,11 +130,13 @@ int main(int argc, char** argv) {
   double acknowledged = 0;
   std::string status = "null";
   if (replicated && options.count("url") != 0) {
-    Ask(db, "SELECT replica_sync('main', 120000)");
+    const long long last = std::atoll(Ask(db, "SELECT replica_sync('main', 120000)").c_str());
+    if (last <= first) Fail(1, "nothing was acknowledged: TXID " + std::to_string(last));
     acknowledged = Micros(Clock::now() - end) / 1e6;
     status = Ask(db, "SELECT replica_status()");
   }
   sqlite3_finalize(insert);
+  if (times.empty()) Fail(1, "nothing was committed");
   std::vector<float> sorted = times;
   std::sort(sorted.begin(), sorted.end());
   std::printf(
@@ -123,6 +144,7 @@ int main(int argc, char** argv) {
       "\"largest_wal_bytes\": %ld, \"acknowledged_after_seconds\": %.3f, \"status\": %s}\n",
       times.size(), static_cast<double>(times.size()) / (Micros(end - start) / 1e6), sorted[sorted.size() / 2],
       sorted[sorted.size() * 99 / 100], sorted.back(), largest_wal, acknowledged, status.c_str());
-  sqlite3_close(db);
+  if (std::fflush(stdout) != 0) Fail(1, "the result cannot be written");
+  Check(sqlite3_close(db), db, "close");
   return 0;
 }
