@@ -16,6 +16,8 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "base/clock.h"
 #include "cli/dashboard/access.h"
@@ -27,21 +29,25 @@ constexpr int kSlice = 200;  // ms between looks whether the server stops
 
 thread_local bool refuse = false;  // the connection that is taken now is one too many
 
+// void before cpp-httplib 0.15; since then whether it was taken.
+using Enqueued = decltype(std::declval<httplib::TaskQueue&>().enqueue({}));
+
 // A thread for each connection that is served; what comes over that is refused in the accepting thread.
 class Connections : public httplib::TaskQueue {
  public:
-  void enqueue(std::function<void()> serve) override {
+  Enqueued enqueue(std::function<void()> serve) override {
     if (busy_.fetch_add(1) >= kMostConnections) {
       refuse = true;
       serve();
       refuse = false;
       busy_.fetch_sub(1);
-      return;
+      return static_cast<Enqueued>(true);
     }
     pool_.enqueue([this, serve = std::move(serve)] {
       serve();
       busy_.fetch_sub(1);
     });
+    return static_cast<Enqueued>(true);
   }
   void shutdown() override { pool_.shutdown(); }
 
@@ -206,6 +212,29 @@ bool Serve(socket_t sock, SSL* ssl, ConnectionCount* count, const std::function<
   return ok;
 }
 
+using Setup = std::function<void(httplib::Request&)>;
+
+// The server's process_request, which asks the stream for the addresses (cpp-httplib 0.11, Debian 12), or is told them
+// (0.18, Debian 13).
+[[maybe_unused]] bool Process(httplib::Server* server,
+                              bool (httplib::Server::*process)(httplib::Stream&, bool, bool&, const Setup&),
+                              httplib::Stream& stream, bool last, bool& closed, const Setup& setup) {
+  return (server->*process)(stream, last, closed, setup);
+}
+
+[[maybe_unused]] bool Process(httplib::Server* server,
+                              bool (httplib::Server::*process)(httplib::Stream&, const std::string&, int,
+                                                               const std::string&, int, bool, bool&, const Setup&),
+                              httplib::Stream& stream, bool last, bool& closed, const Setup& setup) {
+  std::string remote;
+  std::string local;
+  int remote_port = 0;
+  int local_port = 0;
+  stream.get_remote_ip_and_port(remote, remote_port);
+  stream.get_local_ip_and_port(local, local_port);
+  return (server->*process)(stream, remote, remote_port, local, local_port, last, closed, setup);
+}
+
 void Prepare(socket_t sock) {
   ::fcntl(sock, F_SETFL, ::fcntl(sock, F_GETFL) | O_NONBLOCK);
   ::fcntl(sock, F_SETFD, FD_CLOEXEC);
@@ -249,7 +278,7 @@ bool BoundedServer::process_and_close_socket(socket_t sock) {
     ok = Serve(
         sock, nullptr, &count_, [this] { return svr_sock_ != INVALID_SOCKET; }, keep_alive_max_count_,
         [this](httplib::Stream& stream, bool last, bool& closed) {
-          return process_request(stream, last, closed, nullptr);
+          return Process(this, &BoundedServer::process_request, stream, last, closed, nullptr);
         });
   }
   CloseSocket(sock);
@@ -271,7 +300,8 @@ bool BoundedTlsServer::process_and_close_socket(socket_t sock) {
     ok = Serve(
         sock, ssl.get(), &count_, [this] { return svr_sock_ != INVALID_SOCKET; }, keep_alive_max_count_,
         [this, &ssl](httplib::Stream& stream, bool last, bool& closed) {
-          return process_request(stream, last, closed, [&](httplib::Request& request) { request.ssl = ssl.get(); });
+          return Process(this, &BoundedTlsServer::process_request, stream, last, closed,
+                         [&](httplib::Request& request) { request.ssl = ssl.get(); });
         });
   }
   CloseSocket(sock);

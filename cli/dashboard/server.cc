@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <thread>
 
 #include "base/fs.h"
@@ -22,6 +23,12 @@ namespace replica {
 namespace {
 
 using nlohmann::ordered_json;
+
+// A map of header lines that holds those of one name in their order.
+template <typename Headers>
+constexpr bool kKeepsOrder = requires {
+  typename Headers::key_compare;
+};
 
 constexpr size_t kMostBody = 64 << 10;  // bytes of a request
 constexpr size_t kLongestName = 200;
@@ -165,10 +172,12 @@ std::optional<Access::Session> Server::SessionOf(const Request& request) {
 }
 
 std::string Server::AddressOf(const Request& request) const {
-  const size_t lines = request.get_header_value_count("X-Forwarded-For");
-  if (!BehindProxy() || lines == 0) return request.remote_addr;
+  const auto lines = request.headers.equal_range("X-Forwarded-For");
+  const auto count = std::distance(lines.first, lines.second);
+  // Newer versions of cpp-httplib do not keep the order of lines: which one is the proxy's cannot be told then.
+  if (!BehindProxy() || count == 0 || (count > 1 && !kKeepsOrder<httplib::Headers>)) return request.remote_addr;
   // The last one of the last line is the proxy's own word; those before it are the client's.
-  const std::string forwarded = request.get_header_value("X-Forwarded-For", lines - 1);
+  const std::string forwarded = std::next(lines.first, count - 1)->second;
   const size_t comma = forwarded.rfind(',');
   std::string last = comma == std::string::npos ? forwarded : forwarded.substr(comma + 1);
   last.erase(0, last.find_first_not_of(' '));
