@@ -146,7 +146,7 @@ class Restorer {
     if (target_.generation) {
       if (std::find(generations.begin(), generations.end(), *target_.generation) == generations.end())
         return Missing("there is no generation " + HexEncode(*target_.generation));
-      generations = {*target_.generation};
+      generations.assign(1, *target_.generation);  // GCC 14 warns of "= {…}" at -O3
     }
     for (auto id = generations.rbegin(); id != generations.rend(); ++id) {
       plan_.generation = *id;
