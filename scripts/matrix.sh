@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds the library, the command and the unit tests with several compilers in every build type, with warnings as errors, and
-# runs the unit tests. Too slow for CI; run it before a release.
+# runs the unit tests. Too slow for CI; run it before a release. Unit tests use no S3 server.
 #
 #   scripts/matrix.sh [compiler ...]
 #
