@@ -25,9 +25,9 @@ inline std::string_view StatePart(std::string_view header) {
 
 inline bool Same(const EngineState& a, const EngineState& b) {
   return a.revision == b.revision && a.database == b.database && a.generation == b.generation && a.writer == b.writer &&
-         a.folder_identity == b.folder_identity && a.boot == b.boot && a.file == b.file &&
-         a.page_size == b.page_size && a.pages == b.pages && a.txid == b.txid && a.sequence == b.sequence &&
-         a.checksum == b.checksum && a.time == b.time && a.wal.salts == b.wal.salts && a.wal.frame == b.wal.frame &&
+         a.folder_identity == b.folder_identity && a.boot == b.boot && a.file == b.file && a.page_size == b.page_size &&
+         a.pages == b.pages && a.txid == b.txid && a.sequence == b.sequence && a.checksum == b.checksum &&
+         a.time == b.time && a.wal.salts == b.wal.salts && a.wal.frame == b.wal.frame &&
          a.wal.checksum[0] == b.wal.checksum[0] && a.wal.checksum[1] == b.wal.checksum[1] &&
          a.wal.chain == b.wal.chain && a.wal.ordinal == b.wal.ordinal && a.acknowledged_txid == b.acknowledged_txid &&
          a.acknowledged_sequence == b.acknowledged_sequence && a.snapshot_txid == b.snapshot_txid &&
