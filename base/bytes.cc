@@ -1,5 +1,7 @@
 #include "base/bytes.h"
 
+#include <charconv>
+
 namespace replica {
 namespace {
 
@@ -21,6 +23,13 @@ std::string HexEncode(const void* data, size_t size) {
     out.push_back(kDigits[p[i] & 15]);
   }
   return out;
+}
+
+std::optional<uint64_t> ParseNumber(std::string_view text) {
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number > INT64_MAX) return std::nullopt;
+  return number;
 }
 
 std::string HexDecode(std::string_view text) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -13,6 +14,9 @@ namespace replica {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "the formats are little-endian; add byte swaps before building for a big-endian machine");
+
+// A whole number in decimal digits and nothing else; nothing when it is none, or greater than INT64_MAX.
+std::optional<uint64_t> ParseNumber(std::string_view text);
 
 template <typename T>
 T LoadLittle(const void* p) {

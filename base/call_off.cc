@@ -6,7 +6,8 @@ namespace replica {
 namespace {
 
 // Of the innermost scope. A plain pointer, so that nothing is left to destroy at a thread's end.
-thread_local const CallOff* innermost = nullptr;
+// (Why initial-exec: vfs/shim.cc.)
+[[gnu::tls_model("initial-exec")]] thread_local const CallOff* innermost = nullptr;
 
 }  // namespace
 

@@ -82,6 +82,12 @@ const char* StateName(ReplicaState state) {
   return "error";
 }
 
+int64_t LoadTime(const std::atomic<int64_t>& micros) {
+  constexpr int64_t kEnd = INT64_C(253402300800000000);  // 10000-01-01
+  const int64_t time = micros.load(std::memory_order_relaxed);
+  return time > 0 && time < kEnd ? time : 0;
+}
+
 void StoreText(ControlBlock::Text* text, const std::string& value) {
   const uint32_t version = text->version.load(std::memory_order_relaxed) | 1;
   text->version.store(version, std::memory_order_seq_cst);

@@ -143,6 +143,9 @@ struct ControlBlock {
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
+// A wall-clock time of the block, 0 unless it is one of the years 1970 to 9999: anybody can write into the block, and
+// times are subtracted and printed.
+int64_t LoadTime(const std::atomic<int64_t>& micros);
 void StoreText(ControlBlock::Text* text, const std::string& value);
 std::string LoadText(const ControlBlock::Text& text);
 

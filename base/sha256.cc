@@ -1,35 +1,25 @@
+// OpenSSL's low-level functions: they allocate nothing and fetch nothing, where EVP crashes in its first fetch when
+// there is no memory (3.0).
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "base/sha256.h"
 
-#include <openssl/evp.h>
-
-#include <new>
+#include <openssl/md5.h>
 
 namespace replica {
-namespace {
 
-void Check(int result) {
-  if (result != 1) throw std::bad_alloc();  // the only thing that fails with an algorithm that is always there
-}
-
-}  // namespace
-
-void Sha256::Free::operator()(EVP_MD_CTX* context) const {
-  EVP_MD_CTX_free(context);
-}
-
-Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
-  Check(context_ != nullptr ? EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) : 0);
+Sha256::Sha256() {
+  (void)SHA256_Init(&context_);  // these cannot fail
 }
 
 void Sha256::Update(std::string_view bytes) {
-  Check(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()));
+  (void)SHA256_Update(&context_, bytes.data(), bytes.size());
 }
 
 Sha256::Digest Sha256::Finish() const {
-  const std::unique_ptr<EVP_MD_CTX, Free> copy(EVP_MD_CTX_new());
-  Check(copy != nullptr ? EVP_MD_CTX_copy_ex(copy.get(), context_.get()) : 0);
+  SHA256_CTX copy = context_;
   Digest digest{};
-  Check(EVP_DigestFinal_ex(copy.get(), digest.data(), nullptr));
+  (void)SHA256_Final(digest.data(), &copy);
   return digest;
 }
 
@@ -37,6 +27,12 @@ Sha256::Digest Sha256::Of(std::string_view bytes) {
   Sha256 sha;
   sha.Update(bytes);
   return sha.Finish();
+}
+
+std::array<uint8_t, 16> Md5Of(std::string_view bytes) {
+  std::array<uint8_t, 16> digest{};
+  (void)MD5(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), digest.data());
+  return digest;
 }
 
 }  // namespace replica

@@ -1,13 +1,13 @@
-// A running SHA-256, OpenSSL's. Not thread-safe.
+// A running SHA-256, OpenSSL's, and the MD5 that S3 wants of some requests. They need no memory, and cannot fail. Not
+// thread-safe.
 #ifndef LIBREPLICA_BASE_SHA256_H_
 #define LIBREPLICA_BASE_SHA256_H_
 
+#include <openssl/sha.h>
+
 #include <array>
 #include <cstdint>
-#include <memory>
 #include <string_view>
-
-typedef struct evp_md_ctx_st EVP_MD_CTX;  // NOLINT: OpenSSL's own name
 
 namespace replica {
 
@@ -15,7 +15,6 @@ class Sha256 {
  public:
   using Digest = std::array<uint8_t, 32>;
 
-  // Throws std::bad_alloc when OpenSSL has no memory, as do the others.
   Sha256();
   void Update(std::string_view bytes);
   // Of all that was given so far; more may follow.
@@ -24,11 +23,10 @@ class Sha256 {
   static Digest Of(std::string_view bytes);
 
  private:
-  struct Free {
-    void operator()(EVP_MD_CTX* context) const;
-  };
-  std::unique_ptr<EVP_MD_CTX, Free> context_;
+  SHA256_CTX context_;
 };
+
+std::array<uint8_t, 16> Md5Of(std::string_view bytes);
 
 }  // namespace replica
 

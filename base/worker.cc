@@ -12,7 +12,6 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
-#include <set>
 #include <utility>
 
 namespace replica {
@@ -20,9 +19,14 @@ namespace replica {
 namespace {
 
 // The threads that StartThread has started and that have come to run. Never destroyed; the child of a fork has none.
+// Each is a node on its thread's own stack: a thread that must run takes no memory for it.
+struct OwnThread {
+  pid_t id;
+  OwnThread* next;
+};
 struct OwnThreads {
   std::mutex mutex;
-  std::set<pid_t> ids;
+  OwnThread* first = nullptr;
 };
 std::atomic<OwnThreads*>& OwnPointer() {
   static std::atomic<OwnThreads*> threads{new OwnThreads};
@@ -34,7 +38,9 @@ OwnThreads* Own() {
 
 bool IsOwn(pid_t id) {
   std::lock_guard<std::mutex> lock(Own()->mutex);
-  return Own()->ids.count(id) != 0;
+  for (const OwnThread* t = Own()->first; t != nullptr; t = t->next)
+    if (t->id == id) return true;
+  return false;
 }
 
 }  // namespace
@@ -72,18 +78,26 @@ Result<std::thread> StartThread(const std::string& name, std::function<void()> b
   std::thread thread;
   Status status;
   try {
+    (void)Own();  // makes it
     thread = std::thread([body = std::move(body)] {
-      const auto id = static_cast<pid_t>(::syscall(SYS_gettid));
+      // What libstdc++ keeps for a thread's exceptions, while there is memory: a library that came by dlopen has it
+      // allocated at the first use.
+      (void)std::uncaught_exceptions();
+      OwnThread self = {static_cast<pid_t>(::syscall(SYS_gettid)), nullptr};
+      {
+        std::lock_guard<std::mutex> lock(Own()->mutex);
+        self.next = std::exchange(Own()->first, &self);
+      }
       try {
-        {
-          std::lock_guard<std::mutex> lock(Own()->mutex);
-          Own()->ids.insert(id);
-        }
         body();
       } catch (...) {  // NOLINT(bugprone-empty-catch): no memory, most likely; the application must not die of it
       }
       std::lock_guard<std::mutex> lock(Own()->mutex);
-      Own()->ids.erase(id);
+      for (OwnThread** at = &Own()->first; *at != nullptr; at = &(*at)->next) {
+        if (*at != &self) continue;
+        *at = self.next;
+        break;
+      }
     });
     pthread_setname_np(thread.native_handle(), name.c_str());
   } catch (const std::exception& e) {

@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/report_tree.h"
 #include "cli/session.h"
 #include "sql/report.h"
 #include "uploader/event_log.h"

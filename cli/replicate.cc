@@ -24,6 +24,7 @@
 #include "cli/dashboard/server.h"
 #include "cli/exit_code.h"
 #include "cli/lost_mapping.h"
+#include "cli/report_tree.h"
 #include "cli/session.h"
 #include "cli/supervised.h"
 #include "config/parse.h"

@@ -5,6 +5,7 @@
 #include "base/call_off.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/report_tree.h"
 #include "cli/session.h"
 #include "ext/hub.h"
 #include "ext/wait.h"
@@ -78,10 +79,11 @@ int RunVerify(const Common& common, const VerifyArguments& arguments) {
     output.Error(wrong);
     return kExitInput;
   }
-  auto work = [&](const std::string& path) {
+  auto work = [&](const std::string& path) -> Result<ordered_json> {
     Progress progress(output, common.output, "verifying " + path);
-    return VerifyReport(path, arguments.depth,
-                        [&](uint64_t done, uint64_t planned) { return progress.Show(done, planned); });
+    auto tell = [&](uint64_t done, uint64_t planned) { return progress.Show(done, planned); };
+    REPLICA_ASSIGN(const Json report, VerifyReport(path, arguments.depth, tell));
+    return ordered_json(report);
   };
   return ForEach(common, arguments, work, [](const ordered_json& r) {
     std::string text = r["database"].get<std::string>() + ": ";

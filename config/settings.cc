@@ -2,8 +2,7 @@
 
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
-
+#include "base/json.h"
 #include "config/listen_address.h"
 #include "config/parse.h"
 
@@ -372,27 +371,27 @@ constexpr Setting kSettings[] = {
 };
 
 // The text of a JSON option, by what the table says it is.
-Status JsonText(const Setting& setting, const nlohmann::json& value, std::string* out) {
+Status JsonText(const Setting& setting, const Json& value, std::string* out) {
   auto wrong = [&](const char* want) {
     return Invalid(std::string("replica_attach: option \"") + setting.option + "\" must be " + want);
   };
   switch (setting.kind) {
     case kText:
-      if (!value.is_string()) return wrong("a text");
-      *out = value.get<std::string>();
+      if (value.text() == nullptr) return wrong("a text");
+      *out = *value.text();
       return Ok();
     case kFlag:
-      if (!value.is_boolean()) return wrong("true or false");
-      *out = value.get<bool>() ? "true" : "false";
+      if (value.flag() == nullptr) return wrong("true or false");
+      *out = *value.flag() ? "true" : "false";
       return Ok();
     case kMillis:
-      if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() > INT64_C(1000000000000))
+      if (!value.natural() || *value.natural() > UINT64_C(1000000000000))
         return wrong("a whole number of milliseconds");
-      *out = std::to_string(value.get<int64_t>()) + "ms";
+      *out = std::to_string(*value.natural()) + "ms";
       return Ok();
     case kBytes:
-      if (!value.is_number_unsigned()) return wrong("a whole number of bytes");
-      *out = std::to_string(value.get<uint64_t>());
+      if (!value.natural()) return wrong("a whole number of bytes");
+      *out = std::to_string(*value.natural());
       return Ok();
   }
   return Ok();
@@ -423,14 +422,14 @@ Status ApplyValues(const Values& values, AttachOptions* options) {
 }
 
 Status ApplyJson(const std::string& text, AttachOptions* options) {
-  const auto json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object())
+  const std::optional<Json> json = Json::Parse(text);
+  if (!json || !json->is_object())
     return Invalid("replica_attach: the options are no JSON object, as in '{\"region\": \"eu-west-1\"}'");
   const std::string endpoint = options->s3.endpoint;
-  for (const auto& item : json.items()) {
-    if (item.key() == "schema") {
-      if (!item.value().is_string()) return Invalid("replica_attach: option \"schema\" must be a text");
-      options->schema = item.value().get<std::string>();
+  for (const auto& [name, given] : json->members()) {
+    if (name == "schema") {
+      if (given.text() == nullptr) return Invalid("replica_attach: option \"schema\" must be a text");
+      options->schema = *given.text();
       continue;
     }
     const Setting* found = nullptr;
@@ -438,44 +437,38 @@ Status ApplyJson(const std::string& text, AttachOptions* options) {
     for (const Setting& setting : kSettings) {
       if (setting.option == nullptr) continue;
       known += std::string(setting.option) + ", ";
-      if (item.key() == setting.option) found = &setting;
+      if (name == setting.option) found = &setting;
     }
     if (found == nullptr)
-      return Invalid("replica_attach: there is no option \"" + item.key() + "\"; known are " + known + "schema");
+      return Invalid("replica_attach: there is no option \"" + name + "\"; known are " + known + "schema");
     std::string value;
-    REPLICA_TRY(JsonText(*found, item.value(), &value));
+    REPLICA_TRY(JsonText(*found, given, &value));
     Status status = found->apply(value, options);
     if (!status.ok()) return status.In(std::string("replica_attach: option \"") + found->option + "\"");
   }
-  if (options->s3.endpoint != endpoint && !(json.contains("access_key_id") && json.contains("secret_access_key"))) {
+  if (options->s3.endpoint != endpoint && !(json->contains("access_key_id") && json->contains("secret_access_key"))) {
     // The keys that are configured are for the server that is configured, and not for one that a statement names: not
     // one of them beside a key of the statement's own, either.
     options->s3.access_key_id.clear();
     options->s3.secret_access_key.clear();
     options->s3.session_token.clear();
-  } else if (json.contains("access_key_id") && !json.contains("session_token")) {
+  } else if (json->contains("access_key_id") && !json->contains("session_token")) {
     options->s3.session_token.clear();  // it belongs to the other key
   }
   return Ok();
 }
 
 std::string OptionsAsJson(const AttachOptions& o) {
-  nlohmann::ordered_json out = {{"access_key_id", o.s3.access_key_id},
-                                {"secret_access_key", o.s3.secret_access_key},
-                                {"session_token", o.s3.session_token},
-                                {"region", o.s3.region},
-                                {"sync", o.wait_for_commit ? "commit" : "interval"},
-                                {"commit_timeout_ms", o.commit_timeout / 1000},
-                                {"sync_interval_ms", o.engine.sync_interval / 1000},
-                                {"snapshot_interval_ms", o.engine.snapshot_interval / 1000},
-                                {"spool_limit_bytes", o.engine.spool_limit},
-                                {"takeover", o.engine.takeover},
-                                {"fencing", o.engine.fencing},
-                                {"guard", o.guard}};
+  Json out =
+      Json::Of("access_key_id", o.s3.access_key_id, "secret_access_key", o.s3.secret_access_key, "session_token",
+               o.s3.session_token, "region", o.s3.region, "sync", o.wait_for_commit ? "commit" : "interval",
+               "commit_timeout_ms", o.commit_timeout / 1000, "sync_interval_ms", o.engine.sync_interval / 1000,
+               "snapshot_interval_ms", o.engine.snapshot_interval / 1000, "spool_limit_bytes", o.engine.spool_limit,
+               "takeover", o.engine.takeover, "fencing", o.engine.fencing, "guard", o.guard);
   if (!o.s3.endpoint.empty()) out["endpoint"] = o.s3.endpoint;
   if (o.path_style_set) out["path_style"] = o.s3.path_style;
   if (!o.s3.ca_file.empty()) out["ca_file"] = o.s3.ca_file;
-  return out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return out.Dump();
 }
 
 std::string Shown(const Setting& setting, const std::string& text) {

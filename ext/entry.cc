@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <exception>
 #include <mutex>
+#include <new>
 #include <string>
 
 #include "ext/hub.h"
@@ -27,7 +28,8 @@ int Refuse(char** error, const std::string& message) {
 // sqlite3_auto_extension takes and calls our entry point with its real signature
 // (https://sqlite.org/c3ref/auto_extension.html).
 void RegisterForNewConnections() {
-  sqlite3_auto_extension(reinterpret_cast<void (*)(void)>(&sqlite3_replica_init));
+  if (sqlite3_auto_extension(reinterpret_cast<void (*)(void)>(&sqlite3_replica_init)) != SQLITE_OK)
+    throw std::bad_alloc();
 }
 
 // SQLITE_CONFIG_SINGLETHREAD at run time: connections have no mutexes, whatever they ask for. Our threads would use

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <thread>
 #include <utility>
 
@@ -38,12 +39,16 @@ Hub* Hub::instance_ = nullptr;
 
 Hub& Hub::Get() {
   static const bool once = [] {
-    instance_ = new Hub;
+    if (instance_ == nullptr) instance_ = new Hub;
     // OpenSSL cleans up at exit, before our flush would use it: it must not. (If the host initialised it before, its
     // handler runs after ours.)
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr);
-    pthread_atfork(&Hub::BeforeFork, &Hub::AfterForkInParent, &Hub::AfterForkInChild);
-    std::atexit(&Hub::AtExit);
+    // Each once, and what cannot be had is tried again at the next load.
+    static bool forks = false;
+    if (!forks && pthread_atfork(&Hub::BeforeFork, &Hub::AfterForkInParent, &Hub::AfterForkInChild) != 0)
+      throw std::bad_alloc();
+    forks = true;
+    if (std::atexit(&Hub::AtExit) != 0) throw std::bad_alloc();
     return true;
   }();
   (void)once;
@@ -85,6 +90,7 @@ void Hub::SetHooks() {
   hooks.in_use = [](Database* database) { Get().InUse(database); };
   hooks.last_close = [](const std::shared_ptr<Database>& database) { Get().LastClose(database); };
   hooks.after_commit = [](Database* database) { return Get().AfterCommit(database); };
+  hooks.unserved = [](Database* database) { Get().StartAgain(database->path()); };
   hooks.wanted = [](const std::string& path, const char* name) { return Get().Wanted(path, name); };
   hooks.refused = [](const std::string& path) { return Get().Refused(path); };
   hooks.not_replicated = [](const std::string& path, const char* why) { return Get().NotReplicated(path, why); };
@@ -129,6 +135,12 @@ Result<std::shared_ptr<Store>> Hub::OpenStoreLocked(const std::string& url, cons
         url +
             ": missing credentials: set REPLICA_ACCESS_KEY_ID and REPLICA_SECRET_ACCESS_KEY (or their LITESTREAM_ "
             "or AWS_ names), or give the options access_key_id and secret_access_key");
+  // Without an endpoint the region is a part of the host name, and the configured keys go there.
+  if (s3.endpoint.empty() && !s3.region.empty() && !IsRegion(s3.region))
+    return Status(Code::kInvalidArgument,
+                  url + ": \"" + s3.region +
+                      "\" is no region of Amazon's: give one like eu-west-1, or the endpoint of "
+                      "another store");
   // Amazon wants the bucket in the host name; others mostly know the path only. A dotted bucket fits no TLS
   // certificate.
   if (!options.path_style_set)
@@ -403,6 +415,13 @@ void Hub::Begin(const std::shared_ptr<Service>& service) {
   }
 }
 
+void Hub::StartAgain(const std::string& path) {
+  const std::shared_ptr<Service> service = FindService(path);
+  if (service == nullptr || !service->StartAgain()) return;
+  MutexLock lock(mutex_);
+  troubles_.erase(path);
+}
+
 // What stands in the way goes by itself: another version of libreplica that has the database open. Until then it
 // uploads what is committed here; its leader finds these commits as those of a process without libreplica.
 void Hub::TryLater(const std::string& path, const Target& target) {
@@ -538,8 +557,12 @@ void EndWithTheOthers() {
 }
 
 void MainThreadEnds(void* /*value*/) {
-  auto thread = StartThread("replica-end", EndWithTheOthers);
-  if (thread.ok()) thread->detach();
+  try {
+    auto thread = StartThread("replica-end", EndWithTheOthers);
+    if (thread.ok()) thread->detach();
+  } catch (const std::exception&) {
+    // No memory: the process ends when somebody ends it.
+  }
 }
 
 }  // namespace

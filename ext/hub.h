@@ -67,6 +67,9 @@ class Hub {
   // A store for a URL: connections and threads are shared by all of the process.
   Result<std::shared_ptr<Store>> OpenStore(const std::string& url, const AttachOptions& options) EXCLUDES(mutex_);
 
+  // Starts a service that could not be started for want of a thread.
+  void StartAgain(const std::string& path) EXCLUDES(mutex_);
+
   // A service has ended because its replica folder or control block was removed or replaced, while the application has
   // the database open: another one takes its place.
   void Replace(const std::shared_ptr<Service>& service) EXCLUDES(mutex_);

@@ -20,6 +20,7 @@ namespace replica {
 namespace {
 
 constexpr int64_t kOpenRetry = 500000;      // µs between tries to open the database
+constexpr int64_t kStartAgain = 1000000;    // µs between tries to start the thread
 constexpr int64_t kGuardInterval = 100000;  // µs that a checkpoint may have to wait for the guard's read mark
 constexpr int64_t kGrace = 2000000;         // µs beyond the flush for closing …
 constexpr int64_t kSettle = 3000;           // µs
@@ -48,19 +49,34 @@ Status Service::Start() {
   abandoned_.store(false);
   changed_.notify_all();
   if (running_) return Ok();
-  auto thread = StartThread("replica-lead", [self = shared_from_this()] { self->RunOrRest(); });
-  if (!thread.ok()) {
-    ControlBlock* c = database_->control();
-    if (c->leader_pid.load() == 0) {
-      StoreText(&c->last_error, thread.status().message());
-      if (c->error_since.load() == 0) c->error_since.store(SystemClock().WallMicros());
-      c->state.store(static_cast<uint32_t>(ReplicaState::kError));
-    }
-    return thread.status().In(database_->path() + " is not uploaded by this process");
+  Status status;
+  try {
+    auto thread = StartThread("replica-lead", [self = shared_from_this()] { self->RunOrRest(); });
+    running_ = thread.ok();
+    if (running_) thread->detach();
+    status = thread.status();
+  } catch (const std::exception&) {
+    status = Status(Code::kUnavailable, kNoMemory);
   }
-  running_ = true;
-  thread->detach();
-  return Ok();
+  database_->SetUnserved(!running_);
+  if (running_) return Ok();
+  start_again_at_ = SystemClock().SteadyMicros() + kStartAgain;
+  ControlBlock* c = database_->control();
+  if (c->leader_pid.load() == 0) {
+    StoreText(&c->last_error, status.message());
+    if (c->error_since.load() == 0) c->error_since.store(SystemClock().WallMicros());
+    c->state.store(static_cast<uint32_t>(ReplicaState::kError));
+    NotifyWaiters(c);
+  }
+  return status.In(database_->path() + " is not uploaded by this process");
+}
+
+bool Service::StartAgain() {
+  {
+    MutexLock lock(mutex_);
+    if (!wanted_ || running_ || SystemClock().SteadyMicros() < start_again_at_) return false;
+  }
+  return Start().ok();
 }
 
 Service::Flush Service::Stop(int64_t flush_micros) {
@@ -78,6 +94,7 @@ void Service::BeginStop(int64_t flush_micros) {
     wanted_ = false;
     flush_ = flush_micros;
     stop_term_ = term_;
+    database_->SetUnserved(false);
     if (engine_ != nullptr) engine_->Stop(flush_micros);
     changed_.notify_all();
   }

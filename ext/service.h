@@ -39,8 +39,10 @@ class Service : public std::enable_shared_from_this<Service> {
   const AttachOptions& options() const { return options_; }
 
   // The application has the database open: compete for the leadership. Returns at once. kUnavailable when there is no
-  // thread to be had; the next Start tries again.
+  // thread or memory to be had; then status says so, and the database is unserved (Database::unserved).
   Status Start() EXCLUDES(mutex_);
+  // Starts it if it could not be started before, a second or more ago. True when that is so and it runs now.
+  bool StartAgain() EXCLUDES(mutex_);
   // The application closed it: flush for at most `flush_micros`, close, give the leadership away. Returns when that is
   // done. The bound is for what waits on the store: what is left after it is local, and is waited for, because only
   // then are the files as plain SQLite leaves them. (A thread that waits for the leadership has no file open.)
@@ -78,13 +80,14 @@ class Service : public std::enable_shared_from_this<Service> {
   Mutex mutex_;
   std::condition_variable changed_;
   bool wanted_ GUARDED_BY(mutex_) = false;
-  bool running_ GUARDED_BY(mutex_) = false;    // the thread exists
-  std::atomic<bool> abandoned_{false};         // stopped, and nobody waits for the thread that is in line; see Turn
-  bool blocked_ GUARDED_BY(mutex_) = false;    // it sleeps until another process, or service, gives the lock away
-  bool leading_ GUARDED_BY(mutex_) = false;    // it may have a connection to the database open
-  uint64_t term_ GUARDED_BY(mutex_) = 0;       // times that it has led
-  uint64_t stop_term_ GUARDED_BY(mutex_) = 0;  // term_ when it was last stopped
-  int64_t flush_ GUARDED_BY(mutex_) = 0;       // µs to flush once it is not wanted
+  bool running_ GUARDED_BY(mutex_) = false;        // the thread exists
+  std::atomic<bool> abandoned_{false};             // stopped, and nobody waits for the thread that is in line; see Turn
+  bool blocked_ GUARDED_BY(mutex_) = false;        // it sleeps until another process, or service, gives the lock away
+  bool leading_ GUARDED_BY(mutex_) = false;        // it may have a connection to the database open
+  uint64_t term_ GUARDED_BY(mutex_) = 0;           // times that it has led
+  uint64_t stop_term_ GUARDED_BY(mutex_) = 0;      // term_ when it was last stopped
+  int64_t flush_ GUARDED_BY(mutex_) = 0;           // µs to flush once it is not wanted
+  int64_t start_again_at_ GUARDED_BY(mutex_) = 0;  // steady µs, when it could not be started
   Engine* engine_ GUARDED_BY(mutex_) = nullptr;
   bool has_turn_ = false;  // the thread's: see Turn
   uint32_t handover_ = 0;  // the thread's: ControlBlock::handover when the leadership came

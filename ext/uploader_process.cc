@@ -14,10 +14,12 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <nlohmann/json.hpp>
+#include <cstring>
+#include <optional>
 
 #include "base/byte_lock.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/worker.h"
 #include "ext/replica.h"
 #include "uploader/event_log.h"
@@ -68,9 +70,9 @@ void UploaderProcess::Wake() {
 }
 
 void UploaderProcess::Add(const std::string& path, const std::string& url, const AttachOptions& options) {
-  const nlohmann::ordered_json line = {{"attach", Hex(path)}, {"url", Hex(url)}, {"options", OptionsAsJson(options)}};
+  const Json line = Json::Of("attach", Hex(path), "url", Hex(url), "options", OptionsAsJson(options));
   MutexLock lock(mutex_);
-  const std::string text = line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  const std::string text = line.Dump() + "\n";
   auto found = databases_.find(path);
   if (found != databases_.end() && found->second == text) return;
   databases_[path] = text;
@@ -89,15 +91,15 @@ void UploaderProcess::Add(const std::string& path, const std::string& url, const
 
 bool UploaderProcess::Remove(const std::string& path, int64_t micros) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(micros);
-  const nlohmann::ordered_json line = {{"detach", Hex(path)}, {"flush_ms", micros / 1000}};
+  const Json line = Json::Of("detach", Hex(path), "flush_ms", micros / 1000);
   MutexLock lock(mutex_);
   if (databases_.erase(path) == 0) return true;
   if (!socket_.valid()) return false;
-  leaving_.insert(Hex(path));
-  Send(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
-  while (leaving_.count(Hex(path)) != 0 && socket_.valid() && std::chrono::steady_clock::now() < deadline)
+  leaving_.insert(path);
+  Send(line.Dump() + "\n");
+  while (leaving_.count(path) != 0 && socket_.valid() && std::chrono::steady_clock::now() < deadline)
     lock.WaitUntil(changed_, deadline);
-  return leaving_.erase(Hex(path)) == 0 || socket_.valid();
+  return leaving_.erase(path) == 0 || socket_.valid();
 }
 
 // A line is shorter than the socket's buffer, and the other side reads at once; if it is stopped, it is given up.
@@ -110,6 +112,8 @@ Status UploaderProcess::Spawn() {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     return ErrnoStatus(errno, "make a socket for", command_);
+  const int on = 1;
+  (void)::setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);  // Receive
   {
     // Where ForgetAfterFork finds them: a child that kept one of them would keep the other side from seeing our end, or
     // us from seeing its.
@@ -154,7 +158,7 @@ Status UploaderProcess::Spawn() {
     const timespec pause = {0, 1000000};
     ::nanosleep(&pause, nullptr);
   }
-  const nlohmann::ordered_json hello = {{"flush_ms", flush_micros_ / 1000}};
+  const Json hello = Json::Of("flush_ms", flush_micros_ / 1000);
   MutexLock lock(mutex_);
   starting_[1].Close();
   if (error != 0) {
@@ -163,7 +167,7 @@ Status UploaderProcess::Spawn() {
                        command_ + " (set REPLICA_UPLOADER_COMMAND to the replica command)");
   }
   socket_ = std::move(starting_[0]);
-  Send(hello.dump() + "\n");
+  Send(hello.Dump() + "\n");
   for (const auto& [path, line] : databases_) Send(line);
   return Ok();
 }
@@ -171,26 +175,41 @@ Status UploaderProcess::Spawn() {
 void UploaderProcess::Lost() {
   MutexLock lock(mutex_);
   socket_.Close();
-  input_.clear();
+  answers_.Clear();
   changed_.notify_all();
 }
 
+// Notes who speaks, in the kernel's words: it may be killed, so its own word is not enough.
+ssize_t UploaderProcess::Receive(int socket, char* buffer, size_t size) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
+  iovec part = {buffer, size};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const ssize_t n = ::recvmsg(socket, &message, MSG_DONTWAIT);
+  const cmsghdr* head = n > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+  if (head != nullptr && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_CREDENTIALS) {
+    ucred speaker{};
+    std::memcpy(&speaker, CMSG_DATA(head), sizeof speaker);
+    pid_ = speaker.pid;
+  }
+  return n;
+}
+
 void UploaderProcess::TakeAnswers() {
-  for (size_t end = input_.find('\n'); end != std::string::npos; end = input_.find('\n')) {
-    const auto json = nlohmann::json::parse(input_.substr(0, end), nullptr, false);
-    input_.erase(0, end + 1);
-    if (!json.is_object()) continue;
-    if (json.contains("pid") && json["pid"].is_number_integer()) pid_ = json["pid"].get<pid_t>();
-    if (json.contains("pong")) asked_at_ = 0;
-    if (json.contains("failed") && json["failed"].is_string()) {
-      const std::string path = HexDecode(json["failed"].get<std::string>());
-      EventLog(Database::FolderOf(path), SystemClock())
-          .Add("uploader", "the uploader process cannot take it yet: " + json.value("error", ""));
+  while (const std::optional<UploaderAnswer> answer = answers_.Next()) {
+    if (answer->pong) asked_at_ = 0;
+    bool ours = false;
+    {
+      MutexLock lock(mutex_);
+      ours = databases_.count(answer->failed) != 0;
+      if (leaving_.erase(answer->detached) != 0) changed_.notify_all();
     }
-    if (!json.contains("detached") || !json["detached"].is_string()) continue;
-    MutexLock lock(mutex_);
-    leaving_.erase(json["detached"].get<std::string>());
-    changed_.notify_all();
+    if (ours)
+      EventLog(Database::FolderOf(answer->failed), SystemClock())
+          .Add("uploader", "the uploader process cannot take it yet: " + answer->error);
   }
 }
 
@@ -264,10 +283,12 @@ void UploaderProcess::Run() {
     }
     if (socket < 0 || polls[1].revents == 0) continue;
     char buffer[4096];
-    const ssize_t n = ::recv(socket, buffer, sizeof buffer, MSG_DONTWAIT);
-    if (n > 0) {
-      input_.append(buffer, static_cast<size_t>(n));
+    const ssize_t n = Receive(socket, buffer, sizeof buffer);
+    if (n > 0 && answers_.Add({buffer, static_cast<size_t>(n)})) {
       TakeAnswers();
+    } else if (n > 0) {
+      ::shutdown(socket, SHUT_RDWR);  // no uploader speaks like this: the next turn finds the end
+      answers_.Clear();
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
       Lost();
       ended = true;

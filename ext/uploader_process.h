@@ -24,6 +24,7 @@
 #include "base/fs.h"
 #include "base/thread_annotations.h"
 #include "config/settings.h"
+#include "ext/uploader_answers.h"
 
 namespace replica {
 
@@ -46,6 +47,8 @@ class UploaderProcess {
   void Run() EXCLUDES(mutex_);
   Status Spawn() EXCLUDES(mutex_);
   void Send(const std::string& line) REQUIRES(mutex_);
+  // As recv without waiting.
+  ssize_t Receive(int socket, char* buffer, size_t size);
   void TakeAnswers() EXCLUDES(mutex_);
   // Asks whether it is there; kills it when it has not answered for too long.
   void LookAfter(int64_t now) EXCLUDES(mutex_);
@@ -62,10 +65,10 @@ class UploaderProcess {
   UniqueFd socket_ GUARDED_BY(mutex_);                               // not valid: it does not run
   UniqueFd starting_[2] GUARDED_BY(mutex_);                          // both ends, while it is being started
   UniqueFd wake_ GUARDED_BY(mutex_);                                 // eventfd that ends the thread's poll
-  pid_t pid_ = 0;         // the thread's: of the uploader, once it has told it
-  int64_t ping_at_ = 0;   // the thread's: steady µs of the next question …
-  int64_t asked_at_ = 0;  // … and of the one without an answer; 0: none
-  std::string input_;     // the thread's: an answer that has not come whole
+  pid_t pid_ = 0;            // the thread's: of the uploader, once it has said anything
+  int64_t ping_at_ = 0;      // the thread's: steady µs of the next question …
+  int64_t asked_at_ = 0;     // … and of the one without an answer; 0: none
+  UploaderAnswers answers_;  // the thread's
 };
 
 }  // namespace replica

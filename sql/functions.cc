@@ -5,7 +5,6 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "config/parse.h"
@@ -16,8 +15,6 @@
 
 namespace replica {
 namespace {
-
-using nlohmann::ordered_json;
 
 constexpr int64_t kDefaultSyncTimeout = 60000;  // ms
 
@@ -32,10 +29,6 @@ void ReturnError(sqlite3_context* context, const Status& status) {
 
 void ReturnText(sqlite3_context* context, const std::string& text) {
   sqlite3_result_text(context, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
-}
-
-std::string Dump(const ordered_json& json) {
-  return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
 // The text of argument `i`, or `missing` when it is not given or NULL. Anything that is not a text is a mistake, and a
@@ -189,7 +182,7 @@ static void StatusFunction(sqlite3_context* context, int argc, sqlite3_value** a
   Guarded(context, false, [&]() -> Status {
     REPLICA_ASSIGN(const std::string schema, TextArgument(argc, argv, 0, "main"));
     REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), schema));
-    ReturnText(context, Dump(StatusReport(path)));
+    ReturnText(context, StatusReport(path).Dump());
     return Ok();
   });
 }
@@ -208,6 +201,7 @@ static void SyncFunction(sqlite3_context* context, int argc, sqlite3_value** arg
     auto database = Hub::Get().FindDatabase(path);
     if (database == nullptr) return NotReplicated(path);
     REPLICA_TRY(CheckNotMoved(sqlite3_context_db_handle(context), schema, path));
+    if (database->unserved()) Hub::Get().StartAgain(path);
     const VerifyProgress go_on = GoOn(context);
     Status synced =
         WaitSynced(database->control(), timeout * 1000, go_on ? [&] { return go_on(0, 0); } : std::function<bool()>());
@@ -239,8 +233,8 @@ static void VerifyFunction(sqlite3_context* context, int argc, sqlite3_value** a
     REPLICA_ASSIGN(std::string path, SchemaPath(sqlite3_context_db_handle(context), schema));
     REPLICA_ASSIGN(const std::string depth, TextArgument(argc, argv, 1, "quick"));
     REPLICA_TRY(CheckNotMoved(sqlite3_context_db_handle(context), schema, path));
-    REPLICA_ASSIGN(ordered_json report, VerifyReport(path, depth, GoOn(context)));
-    ReturnText(context, Dump(report));
+    REPLICA_ASSIGN(const Json report, VerifyReport(path, depth, GoOn(context)));
+    ReturnText(context, report.Dump());
     return Ok();
   });
 }
@@ -268,7 +262,7 @@ static void RestoreFunction(sqlite3_context* context, int argc, sqlite3_value** 
     std::error_code error;
     const std::string path = std::filesystem::absolute(given, error).lexically_normal().string();
     REPLICA_ASSIGN(RestoredDatabase restored, RestoreDatabase(store.get(), target, path, GoOn(context)));
-    ReturnText(context, Dump(RestoreReport(path, url, restored)));
+    ReturnText(context, RestoreReport(path, url, restored).Dump());
     return Ok();
   });
 }

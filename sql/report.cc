@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "base/byte_lock.h"
 #include "base/clock.h"
@@ -15,8 +14,6 @@
 
 namespace replica {
 namespace {
-
-using nlohmann::ordered_json;
 
 constexpr int64_t kVerifyWait = 60000000;     // µs for the leader's part of a verify, and besides, where it reads …
 constexpr int64_t kVerifyBytesPerMicro = 10;  // … or stores the whole database, its size at this rate at least
@@ -55,7 +52,7 @@ Status Await(ControlBlock* c, int64_t micros, const VerifyProgress& progress, co
 }
 
 // What is missing before the newest snapshot concerns earlier states only: a warning.
-Status LookForHoles(const Verified& v, ordered_json* report, ordered_json* errors) {
+Status LookForHoles(const Verified& v, Json* report, Json* errors) {
   REPLICA_ASSIGN(auto log, ListLog(v.store.get(), v.generation, 0));
   REPLICA_ASSIGN(auto snapshots, ListSnapshots(v.store.get(), v.generation));
   uint64_t included = 0;  // the last log segment that the newest snapshot makes unnecessary
@@ -64,7 +61,7 @@ Status LookForHoles(const Verified& v, ordered_json* report, ordered_json* error
     REPLICA_ASSIGN(const Segment ends, ReadSegmentEnds(v.store.get(), key, snapshots.back().size));
     included = ends.header.sequence;
   }
-  ordered_json warnings = ordered_json::array();
+  Json warnings = Json::Array();
   uint64_t expected = log.empty() ? 0 : std::min(log.front().sequence, included + 1);
   for (const LogObject& entry : log) {
     if (entry.sequence != expected) {
@@ -82,7 +79,7 @@ Status LookForHoles(const Verified& v, ordered_json* report, ordered_json* error
   return Ok();
 }
 
-Status Quick(const Verified& v, ordered_json* report, ordered_json* errors) {
+Status Quick(const Verified& v, Json* report, Json* errors) {
   // Under load the database moves on between two looks: then look again.
   for (int attempt = 0; attempt < kQuickTries; attempt++) {
     REPLICA_TRY(WaitSynced(v.control, kVerifyWait));
@@ -174,8 +171,7 @@ std::string IntegrityCheck(const std::string& path) {
   return answer;
 }
 
-Status Full(const Verified& v, const std::string& path, const VerifyProgress& progress, ordered_json* report,
-            ordered_json* errors) {
+Status Full(const Verified& v, const std::string& path, const VerifyProgress& progress, Json* report, Json* errors) {
   ControlBlock* c = v.control;
   FullWait wait(v, path, progress);
   // The leader ends a segment at a state that it reads back from the database file and WAL.
@@ -255,9 +251,9 @@ uint64_t Uncaptured(const ControlBlock* c) {
 
 }  // namespace
 
-ordered_json StatusReport(const std::string& path) {
+Json StatusReport(const std::string& path) {
   Hub& hub = Hub::Get();
-  ordered_json out;
+  Json out;
   out["database"] = path;
   const std::shared_ptr<Service> service = hub.FindService(path);
   const std::shared_ptr<Database> database = service != nullptr ? service->database() : hub.FindDatabase(path);
@@ -294,36 +290,35 @@ ordered_json StatusReport(const std::string& path) {
   const int64_t now = SystemClock().WallMicros();
   // The oldest commit that is captured and not acknowledged, else the oldest that is not captured: kept, or in the ring
   // of commit times.
-  int64_t since = c->unacknowledged_since.load();
+  int64_t since = LoadTime(c->unacknowledged_since);
   const uint32_t oldest = c->oldest_changes.load(std::memory_order_acquire) - c->captured_changes.load();
   if (since == 0 && committed > captured && c->committed.load() == c->captured_commit.load()) {
-    since = c->observed_time.load();
-  } else if (since == 0 && oldest != 0 && oldest <= committed - captured && c->oldest_time.load() != 0) {
-    since = c->oldest_time.load();
+    since = LoadTime(c->observed_time);
+  } else if (since == 0 && oldest != 0 && oldest <= committed - captured && LoadTime(c->oldest_time) != 0) {
+    since = LoadTime(c->oldest_time);
   } else if (since == 0 && committed > captured) {
     const uint32_t next = c->time_next.load(std::memory_order_acquire);
     const uint64_t uncaptured = std::min<uint64_t>({committed - captured, kCommitTimes, next});
-    since = c->times[(next - static_cast<uint32_t>(uncaptured)) % kCommitTimes].time.load(std::memory_order_relaxed);
+    since = LoadTime(c->times[(next - static_cast<uint32_t>(uncaptured)) % kCommitTimes].time);
   }
   const uint64_t spool = c->spool_bytes.load() + c->journal_total.load();
-  auto time_or_null = [](int64_t micros) { return micros == 0 ? ordered_json() : ordered_json(FormatTime(micros)); };
+  auto time_or_null = [](int64_t micros) { return micros == 0 ? Json() : Json(FormatTime(micros)); };
   out["replica"] = LoadText(c->url);
   const Id generation = LoadId(c->generation);
-  out["generation"] = generation == Id{} ? ordered_json() : ordered_json(HexEncode(generation));
+  out["generation"] = generation == Id{} ? Json() : Json(HexEncode(generation));
   out["state"] = StateName(state);
   // Until a leader has found its place in the history nobody can say how many commits wait, or since when.
   const bool known = captured != 0;
-  auto known_or_null = [known](auto value) { return known ? ordered_json(value) : ordered_json(); };
-  out["txid"] = {{"committed", known_or_null(committed)}, {"captured", captured}, {"acknowledged", acknowledged}};
-  out["lag"] = {{"txids", known_or_null(committed > acknowledged ? committed - acknowledged : uint64_t{0})},
-                {"bytes", spool},
-                {"seconds", known_or_null(since == 0 || now < since ? 0.0 : static_cast<double>(now - since) / 1e6)}};
-  out["leader_pid"] = led && c->leader_pid.load() != 0 ? ordered_json(c->leader_pid.load()) : ordered_json();
-  out["uploader"] = !led ? ordered_json() : c->leader_dedicated.load() != 0 ? "process" : "thread";
-  out["last_acknowledged"] = time_or_null(c->acknowledged_time.load());
-  const int64_t error_since = c->error_since.load();
-  out["last_error"] = error_since == 0 ? ordered_json() : ordered_json(LoadText(c->last_error));
-  out["error_since"] = time_or_null(error_since);
+  auto known_or_null = [known](auto value) { return known ? Json(value) : Json(); };
+  out["txid"] = Json::Of("committed", known_or_null(committed), "captured", captured, "acknowledged", acknowledged);
+  out["lag"] = Json::Of("txids", known_or_null(committed > acknowledged ? committed - acknowledged : uint64_t{0}),
+                        "bytes", spool, "seconds",
+                        known_or_null(since == 0 || now < since ? 0.0 : static_cast<double>(now - since) / 1e6));
+  out["leader_pid"] = led && c->leader_pid.load() != 0 ? Json(c->leader_pid.load()) : Json();
+  out["uploader"] = !led ? Json() : c->leader_dedicated.load() != 0 ? "process" : "thread";
+  out["last_acknowledged"] = time_or_null(LoadTime(c->acknowledged_time));
+  out["last_error"] = c->error_since.load() == 0 ? Json() : Json(LoadText(c->last_error));
+  out["error_since"] = time_or_null(LoadTime(c->error_since));
   out["puts"] = c->puts.load();
   out["put_errors"] = c->put_errors.load();
   out["bytes_raw"] = c->bytes_raw.load();
@@ -344,57 +339,42 @@ Result<uint64_t> MakeSnapshot(const std::string& path, const VerifyProgress& pro
   return c->acknowledged_txid.load();
 }
 
-ordered_json RestoreReport(const std::string& path, const std::string& url, const RestoredDatabase& restored) {
-  return {{"path", path},
-          {"replica", url},
-          {"generation", HexEncode(restored.generation)},
-          {"txid", restored.txid},
-          {"time", FormatTime(restored.time)},
-          {"page_size", restored.page_size},
-          {"pages", restored.table.pages()},
-          {"checksum", Hex16(restored.checksum)},
-          {"objects", restored.objects}};
+Json RestoreReport(const std::string& path, const std::string& url, const RestoredDatabase& restored) {
+  return Json::Of("path", path, "replica", url, "generation", HexEncode(restored.generation), "txid", restored.txid,
+                  "time", FormatTime(restored.time), "page_size", restored.page_size, "pages", restored.table.pages(),
+                  "checksum", Hex16(restored.checksum), "objects", restored.objects);
 }
 
-ordered_json HistoryReport(const Store& store, const HistoryEntry& e) {
-  return {{"kind", e.snapshot ? "snapshot" : "log"},
-          {"generation", HexEncode(e.generation)},
-          {"sequence", e.sequence},
-          {"min_txid", e.min_txid},
-          {"max_txid", e.max_txid},
-          {"restorable", e.folded ? "last" : "all"},
-          {"first_time", FormatTime(e.first_time)},
-          {"last_time", FormatTime(e.last_time)},
-          {"pages", e.pages},
-          {"bytes", e.bytes},
-          {"object", ObjectUrl(store, e.key)}};
+Json HistoryReport(const Store& store, const HistoryEntry& e) {
+  return Json::Of("kind", e.snapshot ? "snapshot" : "log", "generation", HexEncode(e.generation), "sequence",
+                  e.sequence, "min_txid", e.min_txid, "max_txid", e.max_txid, "restorable", e.folded ? "last" : "all",
+                  "first_time", FormatTime(e.first_time), "last_time", FormatTime(e.last_time), "pages", e.pages,
+                  "bytes", e.bytes, "object", ObjectUrl(store, e.key));
 }
 
-ordered_json ClockStepsReport(const History& history) {
-  ordered_json steps = ordered_json::array();
+Json ClockStepsReport(const History& history) {
+  Json steps = Json::Array();
   for (const ClockStep& step : history.clock_steps)
-    steps.push_back({{"generation", HexEncode(step.generation)},
-                     {"txid", step.txid},
-                     {"from", FormatTime(step.from)},
-                     {"to", FormatTime(step.to)}});
+    steps.push_back(Json::Of("generation", HexEncode(step.generation), "txid", step.txid, "from", FormatTime(step.from),
+                             "to", FormatTime(step.to)));
   return steps;
 }
 
-ordered_json HolesReport(const History& history) {
-  ordered_json holes = ordered_json::array();
+Json HolesReport(const History& history) {
+  Json holes = Json::Array();
   for (const HistoryHole& hole : history.holes)
-    holes.push_back({{"generation", HexEncode(hole.generation)}, {"first", hole.first}, {"last", hole.last}});
+    holes.push_back(Json::Of("generation", HexEncode(hole.generation), "first", hole.first, "last", hole.last));
   return holes;
 }
 
-Result<ordered_json> VerifyReport(const std::string& path, const std::string& depth, const VerifyProgress& progress) {
+Result<Json> VerifyReport(const std::string& path, const std::string& depth, const VerifyProgress& progress) {
   Verified v;
   v.database = Hub::Get().FindDatabase(path);
   if (v.database == nullptr) return NotReplicated(path);
   REPLICA_ASSIGN(v.store, Hub::Get().StoreFor(path));
   v.control = v.database->control();
-  ordered_json report;
-  ordered_json errors = ordered_json::array();
+  Json report;
+  Json errors = Json::Array();
   report["ok"] = false;
   report["depth"] = depth;
   report["database"] = path;

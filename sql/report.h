@@ -2,9 +2,9 @@
 #ifndef LIBREPLICA_SQL_REPORT_H_
 #define LIBREPLICA_SQL_REPORT_H_
 
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "base/json.h"
 #include "base/status.h"
 #include "uploader/history.h"
 #include "uploader/restore.h"
@@ -20,25 +20,24 @@ Result<std::string> SchemaPath(sqlite3* db, const std::string& schema);
 Status NotReplicated(const std::string& path);
 
 // replica_status: what the control block says, from whatever process the leader runs in. Never fails, never waits.
-nlohmann::ordered_json StatusReport(const std::string& path);
+Json StatusReport(const std::string& path);
 
 // replica_verify. `depth`: quick, full or objects. The error is for a verify that could not be done; a replica that is
 // not right is "ok": false with "errors". `progress` may be empty.
-Result<nlohmann::ordered_json> VerifyReport(const std::string& path, const std::string& depth,
-                                            const VerifyProgress& progress);
+Result<Json> VerifyReport(const std::string& path, const std::string& depth, const VerifyProgress& progress);
 
 // replica_snapshot: the acknowledged TXID, once a snapshot of the present state is stored. `progress` may be empty.
 Result<uint64_t> MakeSnapshot(const std::string& path, const VerifyProgress& progress);
 
 // What a restore did.
-nlohmann::ordered_json RestoreReport(const std::string& path, const std::string& url, const RestoredDatabase& restored);
+Json RestoreReport(const std::string& path, const std::string& url, const RestoredDatabase& restored);
 
 // One row of replica_history.
-nlohmann::ordered_json HistoryReport(const Store& store, const HistoryEntry& entry);
+Json HistoryReport(const Store& store, const HistoryEntry& entry);
 // The places where the clock was set back, as `history` prints them.
-nlohmann::ordered_json ClockStepsReport(const History& history);
+Json ClockStepsReport(const History& history);
 // The log segments that are missing: generation, first and last sequence of each run.
-nlohmann::ordered_json HolesReport(const History& history);
+Json HolesReport(const History& history);
 
 }  // namespace replica
 

@@ -3,7 +3,6 @@
 #include <functional>
 #include <memory>
 #include <new>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <variant>
 #include <vector>
@@ -42,26 +41,38 @@ struct Cursor {
   std::string schema;
 };
 
-Value FromJson(const nlohmann::ordered_json& v) {
-  if (v.is_number_integer()) return v.get<int64_t>();
-  if (v.is_number()) return v.get<double>();
-  if (v.is_string()) return v.get<std::string>();
+Value FromJson(const Json* v) {
+  if (v == nullptr) return std::monostate();
+  if (const auto number = v->integer()) return *number;
+  if (v->real() != nullptr) return *v->real();
+  if (v->text() != nullptr) return *v->text();
   return std::monostate();
+}
+
+// Not by an initializer list: see Json::Of.
+template <typename... Values>
+void AddRow(Rows* rows, Values&&... values) {
+  auto& row = rows->emplace_back();
+  row.reserve(sizeof...(values));
+  (row.emplace_back(std::forward<Values>(values)), ...);
 }
 
 Result<Rows> FillDatabases(sqlite3* /*db*/, const std::string& /*schema*/) {
   Rows rows;
   for (const std::string& path : Hub::Get().Paths()) {
-    const auto s = StatusReport(path);
-    auto get = [&](const char* name) { return s.contains(name) ? FromJson(s[name]) : Value(); };
+    const Json s = StatusReport(path);
+    auto get = [&](const char* name) { return FromJson(s.Find(name)); };
     auto inner = [&](const char* outer, const char* name) {
-      return s.contains(outer) ? FromJson(s[outer][name]) : Value();
+      const Json* object = s.Find(outer);
+      return object == nullptr ? Value() : FromJson(object->Find(name));
     };
-    const Value error = s.contains("last_error") ? get("last_error") : s["state"] == "error" ? get("message") : Value();
-    rows.push_back({path, get("replica"), get("generation"), get("state"), inner("txid", "committed"),
-                    inner("txid", "captured"), inner("txid", "acknowledged"), inner("lag", "txids"),
-                    inner("lag", "bytes"), inner("lag", "seconds"), get("leader_pid"), get("last_acknowledged"), error,
-                    get("error_since"), get("puts"), get("bytes_raw"), get("bytes_stored"), get("spool_bytes")});
+    const Value error = s.contains("last_error")       ? get("last_error")
+                        : s.TextOf("state") == "error" ? get("message")
+                                                       : Value();
+    AddRow(&rows, path, get("replica"), get("generation"), get("state"), inner("txid", "committed"),
+           inner("txid", "captured"), inner("txid", "acknowledged"), inner("lag", "txids"), inner("lag", "bytes"),
+           inner("lag", "seconds"), get("leader_pid"), get("last_acknowledged"), error, get("error_since"), get("puts"),
+           get("bytes_raw"), get("bytes_stored"), get("spool_bytes"));
   }
   return rows;
 }
@@ -75,7 +86,8 @@ Result<Rows> FillHistory(sqlite3* db, const std::string& schema) {
   for (const HistoryEntry& entry : history.entries) {
     // The columns are the report's fields in their order.
     std::vector<Value> row;
-    for (const auto& field : HistoryReport(*store, entry)) row.push_back(FromJson(field));
+    const Json report = HistoryReport(*store, entry);
+    for (const auto& [name, value] : report.members()) row.push_back(FromJson(&value));
     rows.push_back(std::move(row));
   }
   return rows;
@@ -85,7 +97,7 @@ Result<Rows> FillEvents(sqlite3* db, const std::string& schema) {
   REPLICA_ASSIGN(std::string path, SchemaPath(db, schema));
   Rows rows;
   for (const Event& event : EventLog::Read(Database::FolderOf(path)))
-    rows.push_back({event.time, event.kind, event.message});
+    AddRow(&rows, event.time, event.kind, event.message);
   return rows;
 }
 

@@ -45,7 +45,8 @@ Status Engine::Attach() {
   fenced_ = replaced_ = false;
   looking_ = false;
   // A look is not worth its cost to a process that has the database open for a moment, or after another's.
-  PlanLook(clock_.WallMicros() - control_->looked_at.load() < kLookedJustNow ? kLookedJustNow : kFirstLook);
+  const int64_t ago = clock_.WallMicros() - LoadTime(control_->looked_at);
+  PlanLook(ago >= 0 && ago < kLookedJustNow ? kLookedJustNow : kFirstLook);
   Known known;
   REPLICA_ASSIGN(auto loaded, state_file_.Load(&table_, &known.table_valid));
   known.any = loaded.has_value();

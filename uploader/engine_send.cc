@@ -325,7 +325,7 @@ void Engine::LookDone(const Status& status) {
 
 void Engine::PlanLook(int64_t micros) {
   // Not all databases at the same moment.
-  thread_local std::mt19937_64 random(std::random_device{}());
+  std::mt19937_64 random(RandomNumber());
   look_at_ = clock_.SteadyMicros() + micros + std::uniform_int_distribution<int64_t>(0, micros)(random);
 }
 
@@ -368,7 +368,7 @@ bool Engine::MaySend() {
 }
 
 void Engine::Backoff(const Status& status, bool of_endpoint, int* attempts, int64_t* retry_at) {
-  thread_local std::mt19937_64 random(std::random_device{}());
+  std::mt19937_64 random(RandomNumber());
   const int shift = std::min(*attempts, 9);
   ++*attempts;
   int64_t most = std::min(kFirstBackoff << shift, kLongestBackoff);

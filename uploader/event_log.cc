@@ -6,22 +6,16 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "base/fs.h"
+#include "base/json.h"
 
 namespace replica {
 namespace {
 constexpr uint64_t kLimit = 256 << 10;
 constexpr uint64_t kTailOfLast = 16 << 10;  // bytes: more than a line has, escapes included
 constexpr size_t kMaxMessage = 2000;        // bytes: a store must not be able to fill the log with one answer
-
-// The text of a member; empty when it is not there or no text.
-std::string TextOf(const nlohmann::json& json, const char* name) {
-  auto found = json.find(name);
-  return found != json.end() && found->is_string() ? found->get<std::string>() : "";
-}
 
 // The end of a file that may be longer than what is kept, from the beginning of a line.
 std::string Tail(int fd, uint64_t most, const std::string& path) {
@@ -48,8 +42,8 @@ void EventLog::Add(const Event& event) const {
   const std::string path = folder_ + "/events";
   auto size = FileSize(path);
   if (size.ok() && *size > kLimit) ::rename(path.c_str(), (path + ".1").c_str());
-  const nlohmann::ordered_json json = {{"time", event.time}, {"kind", event.kind}, {"message", Shorten(event.message)}};
-  const std::string line = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  const Json json = Json::Of("time", event.time, "kind", event.kind, "message", Shorten(event.message));
+  const std::string line = json.Dump() + "\n";
   auto fd = OpenOwnFile(path, O_WRONLY | O_CREAT | O_APPEND);
   if (fd.ok() && ::write(fd->get(), line.data(), line.size()) < 0) return;
 }
@@ -62,9 +56,9 @@ void ReadFrom(const std::string& path, uint64_t most, std::vector<Event>* events
   if (!fd.ok()) return;
   std::istringstream lines(Tail(fd->get(), most, path));
   for (std::string line; std::getline(lines, line);) {
-    const auto json = nlohmann::json::parse(line, nullptr, false);
-    if (!json.is_object()) continue;  // a line that a crash cut short
-    Event event = {TextOf(json, "time"), TextOf(json, "kind"), TextOf(json, "message")};
+    const auto json = Json::Parse(line);
+    if (!json.has_value()) continue;  // a line that a crash cut short
+    Event event = {json->TextOf("time"), json->TextOf("kind"), json->TextOf("message")};
     if (!event.time.empty() && !event.kind.empty()) events->push_back(std::move(event));
   }
 }

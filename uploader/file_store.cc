@@ -90,10 +90,8 @@ void FileStore::PutAsync(const std::string& key, ObjectBody body, bool if_absent
     const int64_t begun = SystemClock().SteadyMicros();
     try {
       status = PutFile(root, path, body, if_absent, durable.get());
-    } catch (const std::bad_alloc&) {
-      status = Status(Code::kUnavailable, "out of memory");  // short enough to need none
-    } catch (const std::exception& e) {
-      status = Status(Code::kUnavailable, "PUT " + path + ": " + e.what());
+    } catch (const std::exception&) {
+      status = Status(Code::kUnavailable, "out of memory");  // most likely; short enough to need none
     }
     Report(endpoint.get(), begun, status);
     done(status);

@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <new>
 
 #include "base/call_off.h"
 #include "base/clock.h"
@@ -52,7 +53,9 @@ std::string EndpointOf(const std::string& url) {
 
 void InitCurl() {
   static std::once_flag once;
-  std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
+  std::call_once(once, [] {
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) throw std::bad_alloc();
+  });
 }
 
 }  // namespace
@@ -142,7 +145,9 @@ struct HttpClient::Transfer {
   }
 };
 
-HttpClient::HttpClient() : multi_((InitCurl(), curl_multi_init())) {}
+HttpClient::HttpClient() : multi_((InitCurl(), curl_multi_init())) {
+  if (multi_ == nullptr) throw std::bad_alloc();
+}
 
 HttpClient::~HttpClient() {
   std::thread thread;

@@ -1,8 +1,9 @@
 #include "uploader/s3_listing.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <pugixml.hpp>
+
+#include "base/bytes.h"
 
 namespace replica {
 namespace {
@@ -24,8 +25,10 @@ Status S3Lister::Take(std::string_view body) {
   for (pugi::xml_node node : result.children("Contents")) {
     const std::string key = node.child_value("Key");
     if (key.rfind(root_, 0) != 0) return Corrupt("the answer names a key outside the prefix");
+    const auto size = ParseNumber(node.child_value("Size"));
+    if (!size) return Corrupt("the answer gives no size of " + key.substr(root_.size()));
     see(key);
-    listing_.objects.push_back({key.substr(root_.size()), std::strtoull(node.child_value("Size"), nullptr, 10)});
+    listing_.objects.push_back({key.substr(root_.size()), *size});
   }
   for (pugi::xml_node node : result.children("CommonPrefixes")) {
     const std::string key = node.child_value("Prefix");

@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <pugixml.hpp>
 #include <thread>
 
 #include "base/bytes.h"
+#include "base/sha256.h"
 #include "uploader/s3_listing.h"
 
 namespace replica {
@@ -43,10 +43,9 @@ std::string HeaderOf(const HttpResponse& response, const std::string& name) {
 }
 
 std::string Md5Base64(const std::string& bytes) {
-  unsigned char digest[16];
-  EVP_Digest(bytes.data(), bytes.size(), digest, nullptr, EVP_md5(), nullptr);
+  const auto digest = Md5Of(bytes);
   unsigned char out[32];
-  int n = EVP_EncodeBlock(out, digest, sizeof digest);
+  int n = EVP_EncodeBlock(out, digest.data(), static_cast<int>(digest.size()));
   return {reinterpret_cast<char*>(out), static_cast<size_t>(n)};
 }
 
@@ -68,13 +67,12 @@ bool ComeBack(const HttpResponse& response) {
   return (response.status >= 500 && response.status != 501) || response.status == 429 || response.status == 408;
 }
 
-// https://docs.aws.amazon.com/general/latest/gr/s3.html: lower-case words with dashes.
+}  // namespace
+
 bool IsRegion(const std::string& text) {
   return !text.empty() && text.size() <= 64 &&
          text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
 }
-
-}  // namespace
 
 Status S3Error(const HttpResponse& response, const std::string& action, const std::string& object, const S3Options& o) {
   std::string code;
@@ -269,7 +267,9 @@ Result<uint64_t> S3Store::Size(const std::string& key) {
   auto response = Send([&] { return Request("HEAD", FullKey(key), {}, kEmptySha256); });
   if (!response.ok()) return response.status().In("HEAD " + object);
   if (response->status != 200) return S3Error(*response, "HEAD", object, InForce());
-  return std::strtoull(HeaderOf(*response, "content-length").c_str(), nullptr, 10);
+  const auto size = ParseNumber(HeaderOf(*response, "content-length"));
+  if (!size) return Status(Code::kCorrupt, "HEAD " + object + ": the answer gives no size; check REPLICA_ENDPOINT");
+  return *size;
 }
 
 Result<Listing> S3Store::List(const std::string& prefix, const std::string& start_after, bool folders_only) {

@@ -66,6 +66,10 @@ class S3Store : public Store, public std::enable_shared_from_this<S3Store> {
   std::string region_ GUARDED_BY(mutex_);  // given or learned; empty: not known
 };
 
+// True for what may become a part of Amazon's host names: lower-case words with dashes
+// (https://docs.aws.amazon.com/general/latest/gr/s3.html), 64 characters at most.
+bool IsRegion(const std::string& text);
+
 // What an S3 error answer means to the person who reads it. `object` is the URL of what was asked for.
 Status S3Error(const HttpResponse& response, const std::string& action, const std::string& object,
                const S3Options& options);

@@ -1,12 +1,13 @@
 #include "uploader/state.h"
 
 #include <fcntl.h>
-#include <openssl/rand.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <ctime>
 #include <stdexcept>
 
@@ -325,17 +326,24 @@ bool StateFile::IsFolder(uint64_t identity) const {
 
 namespace {
 
-// An id that is not random would make two writers one: nothing may go on with it.
-void FillRandom(void* out, int size) {
-  if (RAND_bytes(static_cast<unsigned char*>(out), size) != 1)
-    throw std::runtime_error("OpenSSL has no random numbers");
+// An id that is not random would make two writers one: nothing may go on with it. The kernel's, because OpenSSL's
+// generator allocates, and crashes where it cannot (3.0).
+void FillRandom(void* out, size_t size) {
+  auto* at = static_cast<char*>(out);
+  for (size_t left = size; left != 0;) {
+    const ssize_t n = ::getrandom(at, left, 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw std::runtime_error(std::string("the system has no random numbers: ") + std::strerror(errno));
+    at += n;
+    left -= static_cast<size_t>(n);
+  }
 }
 
 }  // namespace
 
 Id RandomId() {
   Id id{};
-  FillRandom(id.data(), static_cast<int>(id.size()));
+  FillRandom(id.data(), id.size());
   return id;
 }
 

@@ -153,6 +153,10 @@ class Database {
   void SetCommitWait(int64_t micros) { commit_wait_.store(micros, std::memory_order_relaxed); }
   int64_t commit_wait() const { return commit_wait_.load(std::memory_order_relaxed); }
 
+  // Replication could not be started for want of a thread or memory: the next commit of this process tries again.
+  void SetUnserved(bool unserved) { unserved_.store(unserved, std::memory_order_relaxed); }
+  bool unserved() const { return unserved_.load(std::memory_order_relaxed); }
+
   // The VFS that the application opens the database with; ours must be the same. Empty: the default.
   void SetVfs(const std::string& name);
   std::string vfs() const;
@@ -226,6 +230,7 @@ class Database {
   ControlBlock* const control_;
   const uint64_t control_inode_;
   std::atomic<int64_t> commit_wait_{0};
+  std::atomic<bool> unserved_{false};
   std::atomic<bool> persist_wal_{false};
   std::atomic<bool> no_checkpoint_{false};
   mutable Mutex vfs_mutex_;

@@ -9,6 +9,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "vfs/known_vfs.h"
@@ -92,7 +93,7 @@ const sqlite3_io_methods* TableOf(sqlite3_vfs* vfs) {
   std::vector<void*> memory(static_cast<size_t>(vfs->szOsFile) / sizeof(void*) + 1);
   auto* file = reinterpret_cast<sqlite3_file*>(memory.data());
   sqlite3_filename name = sqlite3_create_filename("/dev/null", "", "", 0, nullptr);
-  if (name == nullptr) return nullptr;
+  if (name == nullptr) throw std::bad_alloc();  // not "none": the caller tries again
   const sqlite3_io_methods* table = nullptr;
   int flags = 0;
   const int rc = vfs->xOpen(vfs, name, file, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_READONLY, &flags);

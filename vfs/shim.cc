@@ -24,14 +24,17 @@ namespace {
 
 using OpenMethod = int (*)(sqlite3_vfs*, const char*, sqlite3_file*, int, int*);
 
-thread_local int own_connections = 0;
+// Each thread's variables are few and in the static block (initial-exec): otherwise glibc allocates them at a thread's
+// first use, and ends the process when it cannot.
+[[gnu::tls_model("initial-exec")]] thread_local int own_connections = 0;
 // Held shared while a thread of libreplica's is inside SQLite; a fork takes it alone, so that the child does not
 // inherit SQLite's mutexes locked by a thread that it does not have. Never destroyed; the child begins with a new one.
 std::shared_mutex*& InsideSqlite() {
   static auto* mutex = new std::shared_mutex;
   return mutex;
 }
-thread_local bool probing = false;  // the method table of a VFS is looked up: its file is nobody's
+// The method table of a VFS is looked up: its file is nobody's.
+[[gnu::tls_model("initial-exec")]] thread_local bool probing = false;
 
 struct AdoptedFile {
   sqlite3_io_methods methods;                 // first member: sqlite3_file::pMethods points at it
@@ -148,11 +151,13 @@ int SeeWal(AdoptedFile* a) noexcept {
       BecomeUser(a);
       return SQLITE_OK;
     });
+  a->wal_seen = false;
   return AtEdge("replicate a database", SQLITE_OK, [a] {
     Registry& r = Files();
-    if (!r.hooks.wal_opened) return SQLITE_OK;
-    std::shared_ptr<Database> database = r.hooks.wal_opened(a->path, a->name);
+    std::shared_ptr<Database> database;
+    if (r.hooks.wal_opened) database = r.hooks.wal_opened(a->path, a->name);
     if (database != nullptr) BindFiles(database);
+    a->wal_seen = true;
     return database == nullptr && r.hooks.refused && r.hooks.refused(a->path) ? SQLITE_CANTOPEN : SQLITE_OK;
   });
 }
@@ -283,6 +288,11 @@ int FileControl(sqlite3_file* f, int op, void* argument) {
   const int rc = a->lower->xFileControl(f, op, argument);
   if (op == SQLITE_FCNTL_COMMIT_PHASETWO) {
     Database* database = a->own ? nullptr : a->bound.load(std::memory_order_acquire);
+    if (database != nullptr && database->unserved()) [[unlikely]]
+      AtEdge("start to replicate", false, [&] {
+        Files().hooks.unserved(database);
+        return true;
+      });
     if (database != nullptr && database->commit_wait() != 0) {
       // What is committed to a file that is not at its path any more, no replica gets.
       if (FileIdOf(a->path) != a->id) return SQLITE_IOERR;
@@ -308,6 +318,11 @@ int FileShmMap(sqlite3_file* f, int region, int size, int extend, void volatile*
       a->mapped.store(false);
       a->wal_seen = false;
       return refused;
+    }
+    // There was no memory: its next transaction comes here again (FileShmLock).
+    if (!a->wal_seen) {
+      a->region0 = nullptr;
+      a->mapped.store(false);
     }
   }
   return rc;
@@ -584,6 +599,17 @@ void SetShimHooks(ShimHooks hooks) {
   r.hooks = std::move(hooks);
 }
 
+namespace {
+
+struct Probing {
+  Probing() { probing = true; }
+  ~Probing() { probing = false; }
+  Probing(const Probing&) = delete;
+  Probing& operator=(const Probing&) = delete;
+};
+
+}  // namespace
+
 void InstallShim(sqlite3_vfs* vfs) {
   if (vfs == nullptr || probing) return;
   // One at a time. The registry's mutex comes after: a VFS may open its files through one that is hooked already.
@@ -592,9 +618,8 @@ void InstallShim(sqlite3_vfs* vfs) {
   // By its method, not by its address: another VFS may have been freed there.
   if (vfs->xOpen == HookedOpen || !IsKnownVfs(vfs, vfs->xOpen)) return;
   if (IsSqlitesOwnVfs(vfs, vfs->xOpen)) {
-    probing = true;
+    const Probing scope;  // it throws when there is no memory
     Status status = HookSharedShmLock(vfs, LateShmLock);
-    probing = false;
     if (!status.ok())
       sqlite3_log(SQLITE_WARNING, "libreplica: commits of connections opened before the load are seen late: %s",
                   status.message().c_str());

@@ -39,6 +39,8 @@ struct ShimHooks {
   // code (SQLITE_OK unless the wait was given up).
   // `database` lives as long as the file is open.
   std::function<int(Database* database)> after_commit;
+  // COMMIT_PHASETWO on a database that is not served (Database::unserved).
+  std::function<void(Database* database)> unserved;
   // True when the configuration, or the name's URI parameters, want the database replicated.
   std::function<bool(const std::string& path, const char* name)> wanted;
   // True when it is wanted, is not replicated, and must not be used then (a required replica).

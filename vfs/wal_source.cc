@@ -280,7 +280,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   for (uint32_t i = next > kCommitTimes ? next - kCommitTimes : 0; i != next; i++) {
     const CommitTime& t = c->times[i % kCommitTimes];
     const uint64_t position = t.position.load(std::memory_order_acquire);
-    r.times[position] = t.time.load(std::memory_order_relaxed);
+    if (const int64_t time = LoadTime(t.time); time != 0) r.times[position] = time;
   }
   // A commit of a process without libreplica, or one that fell out of the ring, has the time when it was first seen to
   // be there, or that of the one before it, or else of now.

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/worker.h"
+#include "cli/report_tree.h"
 #include "ext/hub.h"
 #include "sql/report.h"
 

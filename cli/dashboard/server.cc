@@ -12,6 +12,7 @@
 #include "cli/dashboard/assets.h"
 #include "cli/dashboard/connection.h"
 #include "cli/dashboard/metrics.h"
+#include "cli/report_tree.h"
 #include "cli/settings_report.h"
 #include "config/parse.h"
 #include "sql/report.h"
@@ -428,7 +429,8 @@ void Server::PostVerify(const Request& request, Response& response) {
       "verify", id, depth + " verify of " + path,
       [path, depth](const Jobs::Tell& tell) -> Result<ordered_json> {
         REPLICA_ASSIGN(auto open, EnsureUploader(path));
-        return VerifyReport(path, depth, tell);
+        REPLICA_ASSIGN(const Json report, VerifyReport(path, depth, tell));
+        return ordered_json(report);
       },
       response);
 }
@@ -467,7 +469,7 @@ void Server::PostRestore(const Request& request, Response& response) {
         REPLICA_TRY(ActAsOwner(ParentFolder(file)));
         REPLICA_ASSIGN(auto store, session_->StoreOf(path));
         REPLICA_ASSIGN(const RestoredDatabase restored, RestoreDatabase(store.get(), target, file, tell));
-        return RestoreReport(file, store->url(), restored);
+        return ordered_json(RestoreReport(file, store->url(), restored));
       },
       response);
 }

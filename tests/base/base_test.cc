@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/control_block.h"
 #include "base/fs.h"
 #include "tests/temporary_folder.h"
 
@@ -19,6 +20,24 @@ TEST(Bytes, VarintsComeBack) {
     EXPECT_TRUE(in.ok());
     EXPECT_EQ(in.remaining(), 0U);
   }
+}
+
+TEST(Bytes, NumbersAreDigitsOnly) {
+  EXPECT_EQ(ParseNumber("0"), 0U);
+  EXPECT_EQ(ParseNumber("9223372036854775807"), static_cast<uint64_t>(INT64_MAX));
+  for (const char* bad : {"", "-1", "+1", " 1", "1 ", "0x1", "9223372036854775808", "99999999999999999999999"})
+    EXPECT_EQ(ParseNumber(bad), std::nullopt) << bad;
+}
+
+// looked_at and others went into subtractions as they were.
+TEST(ControlBlock, ATimeThatSomebodyScribbledIsNone) {
+  std::atomic<int64_t> time{0};
+  for (int64_t scribbled : {INT64_MIN, INT64_C(-1), INT64_C(0), INT64_C(253402300800000000), INT64_MAX}) {
+    time = scribbled;
+    EXPECT_EQ(LoadTime(time), 0) << scribbled;
+  }
+  time = 1764000000000000;
+  EXPECT_EQ(LoadTime(time), 1764000000000000);
 }
 
 TEST(Bytes, ReadingPastTheEndIsNoticed) {
