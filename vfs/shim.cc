@@ -334,7 +334,9 @@ int FileShmLock(sqlite3_file* f, int offset, int n, int flags) {
     // Adopted after its connection had mapped the wal-index, which it will not do again.
     void volatile* region = nullptr;
     const int mapped = FileShmMap(f, 0, kWalIndexRegion, 0, &region);
-    if (mapped != SQLITE_OK && (flags & SQLITE_SHM_LOCK) != 0)
+    // A wal-index that it cannot write to: it reads, and commits nothing.
+    const bool reader = (mapped & 0xff) == SQLITE_READONLY;
+    if (mapped != SQLITE_OK && !reader && (flags & SQLITE_SHM_LOCK) != 0)
       return mapped;  // a replica is required, and there is none
   }
   if (offset == kWriteLock && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)) {

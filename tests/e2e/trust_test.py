@@ -364,6 +364,22 @@ class Hosts(TrustCase):
                     environment=clean_environment(REPLICA_CONFIG="off", REPLICA_URL=self.url()))
             self.assertEqual(self.restored_rows(self.url() + "/%s-replicated.db" % what), "1,2")
 
+    def test_Invariant_SQLiteUntouched_a_reader_of_a_read_only_wal_index(self):
+        """Each of its locks failed: "attempt to write a readonly database", with and without a replica."""
+        path = self.path("app.db")
+        writer = sqlite3.connect(path, isolation_level=None)
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("CREATE TABLE t AS SELECT 1 AS a")
+        code = ("from harness import *\nload(sqlite3.connect(':memory:'))\n"
+                "c = sqlite3.connect('file:%s?readonly_shm=1', uri=True)\n"
+                "print(c.execute('SELECT a FROM t').fetchall())\nc.close()\n" % path)
+        for environment in ({}, {"REPLICA_URL": self.url()}):
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                                  env=clean_environment(REPLICA_CONFIG="off", PYTHONPATH=HERE, LIBREPLICA=LIBRARY,
+                                                        **environment))
+            self.assertEqual(done.stdout.strip(), "[(1,)]", done.stderr)
+        writer.close()
+
     def test_Invariant_SQLiteUntouched_a_reader_writes_nothing(self):
         """A process with mode=ro checkpointed and removed the WAL, and made a replica folder."""
         path = self.path("app.db")
