@@ -45,6 +45,8 @@ bool DecodeChunk(std::string_view bytes, JournalChunk* chunk);
 
 class Database {
  public:
+  static constexpr int64_t kDefaultLimit = -2;  // of a journal's size: no PRAGMA has set one
+
   // `path` is absolute. Creates the replica folder and the control block.
   static Result<std::shared_ptr<Database>> Create(const std::string& path);
   // For a database that another process made replicated: kNotFound when it has no replica folder.
@@ -162,12 +164,15 @@ class Database {
   std::string vfs() const;
 
   // How the application's last close wants the WAL to be left; our own connection, which closes after it, obeys.
-  void SetCloseMode(bool persist_wal, bool no_checkpoint) {
+  // `journal_size_limit`: in bytes, -1 for none, as its PRAGMA takes it; kDefaultLimit: SQLite's default.
+  void SetCloseMode(bool persist_wal, bool no_checkpoint, int64_t journal_size_limit) {
     persist_wal_.store(persist_wal, std::memory_order_relaxed);
     no_checkpoint_.store(no_checkpoint, std::memory_order_relaxed);
+    journal_size_limit_.store(journal_size_limit, std::memory_order_relaxed);
   }
   bool persist_wal() const { return persist_wal_.load(std::memory_order_relaxed); }
   bool no_checkpoint() const { return no_checkpoint_.load(std::memory_order_relaxed); }
+  int64_t journal_size_limit() const { return journal_size_limit_.load(std::memory_order_relaxed); }
 
   // True when the replica folder was removed or replaced under us: this object speaks to nobody any more.
   bool Stale() const;
@@ -233,6 +238,7 @@ class Database {
   std::atomic<bool> unserved_{false};
   std::atomic<bool> persist_wal_{false};
   std::atomic<bool> no_checkpoint_{false};
+  std::atomic<int64_t> journal_size_limit_{kDefaultLimit};
   mutable Mutex vfs_mutex_;
   std::string vfs_ GUARDED_BY(vfs_mutex_);
   // The gate lock: this mutex among the process's threads, an open-file-description lock on byte 1 of `lock` among

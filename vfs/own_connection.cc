@@ -27,6 +27,9 @@ OwnConnection::~OwnConnection() {
   int persist = database_->persist_wal() ? 1 : 0;
   (void)sqlite3_file_control(db_, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
   (void)sqlite3_db_config(db_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, database_->no_checkpoint() ? 1 : 0, nullptr);
+  // A WAL that is kept is cut to nothing by a close with any limit (sqlite3WalClose).
+  if (const int64_t limit = database_->journal_size_limit(); persist != 0 && limit != Database::kDefaultLimit)
+    (void)TryExec(limit < 0 ? "PRAGMA journal_size_limit=-1" : "PRAGMA journal_size_limit=0");
   sqlite3_close(db_);
 }
 

@@ -66,6 +66,8 @@ struct AdoptedFile {
   std::atomic<bool> judged{false};  // since it is a user, it has had a read lock
   std::atomic<bool> mapped{false};  // region0 is set
   int read_mark = -1;
+  // That the connection has set (Database::SetCloseMode).
+  int64_t journal_size_limit = Database::kDefaultLimit;
 
   // The database, when what is committed through this file is a commit of it: not when the path names another file now.
   Database* captured() const {
@@ -162,11 +164,14 @@ int SeeWal(AdoptedFile* a) noexcept {
   });
 }
 
-// True when the header of the database file says that it is in WAL mode (https://sqlite.org/fileformat2.html 1.3.3).
-bool IsWalFile(AdoptedFile* a) {
+// Whether the header of the database file says that it is in WAL mode (https://sqlite.org/fileformat2.html 1.3.3).
+// An SQLite error when it cannot be read.
+int ReadWalMode(AdoptedFile* a, bool* wal) {
   unsigned char version[2] = {0, 0};
   constexpr int kVersionOffset = 18;
-  return a->lower->xRead(a->file, version, sizeof version, kVersionOffset) == SQLITE_OK && version[1] == 2;
+  const int rc = a->lower->xRead(a->file, version, sizeof version, kVersionOffset);
+  *wal = rc == SQLITE_OK && version[1] == 2;
+  return rc == SQLITE_IOERR_SHORT_READ ? SQLITE_OK : rc;
 }
 
 // The database is to be replicated, as far as the configuration says.
@@ -198,7 +203,7 @@ int FileClose(sqlite3_file* f) {
     // How the application wants the files to be left. Its own close could not do it: ours comes after it.
     int persist = -1;
     const int asked = a->lower->xFileControl(f, SQLITE_FCNTL_PERSIST_WAL, &persist);
-    database->SetCloseMode(asked == SQLITE_OK && persist == 1, !a->asked_exclusive);
+    database->SetCloseMode(asked == SQLITE_OK && persist == 1, !a->asked_exclusive, a->journal_size_limit);
   }
   f->pMethods = a->lower;
   const int rc = f->pMethods->xClose(f);
@@ -216,7 +221,9 @@ int FileClose(sqlite3_file* f) {
 // named another schema.
 int CheckExclusive(AdoptedFile* a) {
   return AtEdge("check a lock", SQLITE_OK, [a] {
-    if (!IsWanted(a) || !IsWalFile(a)) return SQLITE_OK;
+    if (!IsWanted(a)) return SQLITE_OK;
+    bool wal = false;
+    if (const int rc = ReadWalMode(a, &wal); rc != SQLITE_OK || !wal) return rc;
     a->exclusive_checked = true;
     const char* why =
         "the connection is in EXCLUSIVE locking mode, in which commits cannot be seen: run PRAGMA locking_mode=NORMAL "
@@ -231,7 +238,8 @@ int FileLock(sqlite3_file* f, int level) {
   AdoptedFile* a = Find(f);
   if (level == SQLITE_LOCK_EXCLUSIVE) {
     a->asked_exclusive = true;
-    if (a->region0 == nullptr && !a->exclusive_checked)
+    // Who commits to a rollback journal has RESERVED before: no commit reads the header here.
+    if (a->region0 == nullptr && !a->exclusive_checked && a->level < SQLITE_LOCK_RESERVED)
       if (const int refused = CheckExclusive(a); refused != SQLITE_OK) return refused;
   }
   const int rc = a->lower->xLock(f, level);
@@ -257,13 +265,15 @@ int RefusePragma(char** arguments, const std::string& path, const char* why) {
       "libreplica: %s is replicated, so %s; to change it, end replication first: SELECT "
       "replica_detach(), or the setting that names its replica",
       path.c_str(), why);
-  return SQLITE_ERROR;
+  return arguments[0] != nullptr ? SQLITE_ERROR : SQLITE_NOMEM;
 }
 
 int FilePragma(AdoptedFile* a, char** arguments) {
   const char* pragma = arguments[1];
   const char* value = arguments[2];
   if (value == nullptr) return SQLITE_NOTFOUND;
+  if (strcasecmp(pragma, "journal_size_limit") == 0)
+    a->journal_size_limit = std::max(std::strtoll(value, nullptr, 10), -1LL);
   const bool mode = strcasecmp(pragma, "journal_mode") == 0 && strcasecmp(value, "wal") != 0;
   const bool locking = strcasecmp(pragma, "locking_mode") == 0 && strcasecmp(value, "exclusive") == 0;
   // Locked as a whole before it is in WAL mode, it never has a wal-index that others could see.
@@ -271,8 +281,12 @@ int FilePragma(AdoptedFile* a, char** arguments) {
       strcasecmp(pragma, "journal_mode") == 0 && !mode && a->level == SQLITE_LOCK_EXCLUSIVE && a->region0 == nullptr;
   if ((!mode && !locking && !locked) || !IsWanted(a)) return SQLITE_NOTFOUND;
   // Also as the connection's first statement, before anything is replicated.
-  if (mode && (a->region0 != nullptr || IsWalFile(a)))
-    return RefusePragma(arguments, a->path, "journal_mode must stay WAL");
+  if (mode) {
+    bool wal = a->region0 != nullptr;
+    if (!wal)
+      if (const int rc = ReadWalMode(a, &wal); rc != SQLITE_OK) return rc;
+    if (wal) return RefusePragma(arguments, a->path, "journal_mode must stay WAL");
+  }
   if (locking || locked)
     return RefusePragma(arguments, a->path, "locking_mode must stay NORMAL (in EXCLUSIVE mode commits cannot be seen)");
   return SQLITE_NOTFOUND;

@@ -322,6 +322,37 @@ for i in range(10**6):
         one(db, "SELECT replica_detach()")
         self.assertEqual(one(db, "PRAGMA journal_mode=DELETE"), "delete")
 
+    def test_a_refusal_without_memory_is_out_of_memory(self):
+        """It was an error without a message: "SQL logic error"."""
+        code = """
+import ctypes, os, sqlite3
+from harness import connect, one, sync
+library = ctypes.CDLL("libsqlite3.so.0")
+library.sqlite3_memory_used.restype = ctypes.c_int64
+library.sqlite3_hard_heap_limit64.argtypes = [ctypes.c_int64]
+db = connect(%r)
+one(db, "SELECT replica_attach(?)", %r)
+sync(db)
+seen = set()
+used = library.sqlite3_memory_used()
+for limit in range(used + 6000, used, -8):
+    library.sqlite3_hard_heap_limit64(limit)
+    try:
+        db.execute("PRAGMA journal_mode=DELETE")
+    except MemoryError:
+        seen.add("memory")
+    except sqlite3.Error as e:
+        seen.add(str(e).split(", so ")[-1].split(";")[0])
+    finally:
+        library.sqlite3_hard_heap_limit64(0)
+print(sorted(seen), flush=True)
+os._exit(0)
+""" % (self.path("app.db"), self.url())
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                              env=harness.clean_environment(REPLICA_CONFIG="off", LIBREPLICA=harness.LIBRARY,
+                                                            PYTHONPATH=os.path.dirname(os.path.abspath(__file__))))
+        self.assertEqual(done.stdout.strip(), "['journal_mode must stay WAL', 'memory']", done.stderr)
+
     def test_Invariant_SQLiteUntouched(self):
         def run(path, extension):
             db = connect(path, extension=extension)

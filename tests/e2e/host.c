@@ -4,6 +4,7 @@
 **   host transform DATABASE LIBRARY    a VFS that changes every byte is the default; the library is loaded on it, a row
 **                                      is written; prints replica_attach's answer
 **   host persist DATABASE LIBRARY      closes with SQLITE_FCNTL_PERSIST_WAL
+**   host persist-limit DATABASE LIBRARY   and with a journal_size_limit
 **   host no-checkpoint DATABASE LIBRARY   closes with SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
 **   host open DATABASE LIBRARY         sqlite3_open of a database while the library is loaded by another connection;
 **                                      prints its result code
@@ -151,8 +152,9 @@ int main(int argc, char** argv) {
     return 0;
   }
   Run(db, "PRAGMA journal_mode=WAL; CREATE TABLE t(a); INSERT INTO t VALUES(1)");
-  if (strcmp(what, "persist") == 0) {
+  if (strncmp(what, "persist", 7) == 0) {
     int on = 1;
+    if (strcmp(what, "persist-limit") == 0) Run(db, "PRAGMA journal_size_limit=16384");
     sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &on);
   } else if (strcmp(what, "no-checkpoint") == 0) {
     sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int*)0);
