@@ -35,6 +35,8 @@ NOT_COMMANDS = {
 NOT_RUN = {
     "scripts/demo.sh": "installs packages and compiles",
     "scripts/test.sh": "installs packages, compiles and runs this test",
+    "ctest --preset release -R sqlite": "sqlite_test is that",
+    "tests/sqlite/campaign.sh build": "takes hours",
     "scripts/package.sh packages": "compiles; package_test runs it",
     "export REPLICA_URL=s3://bucket/app REPLICA_ACCESS_KEY_ID=… REPLICA_SECRET_ACCESS_KEY=…": "the keys are left out",
     "apt-get install --no-install-recommends ruby-railties ruby-activerecord ruby-sqlite3 puma": "installs packages",
