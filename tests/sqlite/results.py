@@ -12,6 +12,9 @@ Result = collections.namedtuple("Result", "file status errors tests seconds repl
 
 EXPECTED = os.path.join(os.path.dirname(os.path.realpath(__file__)), "expected.tsv")
 
+# How the reason begins of a difference that must not be there again when the file runs once more.
+NOT_TWICE = "not twice"
+
 # A test of a loop that injects the first, the second, … fault until the statement goes through without meeting one.
 ROUND = re.compile(r"(transient|persistent)\.\d+")
 
@@ -89,7 +92,8 @@ def differences(runs, result, other):
 
 class Expected:
     """expected.tsv: file, variants, differences (shell patterns, separated by blanks) and why they are no faults. A
-    reason that begins with "timing" is of what does not happen in every run."""
+    reason that begins with "timing" is of what does not happen in every run; one that begins with "not twice" counts
+    only if the file's next run does not show it again."""
 
     def __init__(self, path=EXPECTED):
         self.rows = []
@@ -112,7 +116,7 @@ class Expected:
     def unused(self, variant, files):
         """What is listed for one of these files by its name, and did not happen."""
         return [(name, pattern) for number, (name, variants, patterns, reason) in enumerate(self.rows)
-                if variant in variants and not reason.startswith("timing") and name in files
+                if variant in variants and not reason.startswith(("timing", NOT_TWICE)) and name in files
                 for pattern in patterns if (number, pattern) not in self.used]
 
     def markdown(self):
@@ -126,9 +130,11 @@ class Expected:
 class Comparison:
     """A variant against its baseline. rows: (variant, file, difference, reason or "not listed")."""
 
-    def __init__(self, variant, baseline, results, others):
-        """others: for a file, what other_tests() says of the variant's run and the baseline's."""
+    def __init__(self, variant, baseline, results, others, again=None):
+        """others: for a file, what other_tests() says of the variant's run and the baseline's. again: runs a file once
+        more and returns the result."""
         self.variant = variant
+        self.again = again
         self.results = results
         self.rows = []
         self.expected = Expected()
@@ -140,8 +146,14 @@ class Comparison:
     def compare(self, result, other):
         runs = self.baseline[result.file]
         new = []
-        for difference in differences(runs, result, other):
-            reason = self.expected.reason(self.variant, result.file, difference)
+        found = [(difference, self.expected.reason(self.variant, result.file, difference))
+                 for difference in differences(runs, result, other)]
+        repeated = ()
+        if any(reason is not None and reason.startswith(NOT_TWICE) for _, reason in found):
+            repeated = differences(runs, self.again(result.file), "") if self.again else [name for name, _ in found]
+        for difference, reason in found:
+            if reason is not None and reason.startswith(NOT_TWICE) and difference in repeated:
+                reason = None
             self.rows.append((self.variant, result.file, difference, reason or "not listed"))
             if reason is None:
                 new.append(difference)

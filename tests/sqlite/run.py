@@ -109,17 +109,26 @@ class Run:
                sum(r.seconds for r in runs)), flush=True)
 
     def run_variant(self, variant, baseline):
-        """A file may take four times as long as the baseline did: libreplica syncs, and the test programs do not."""
         path = self.suite.results(self.name, variant + ".tsv")
         known = by_file(baseline)
         results = []
         for file in self.files:
             if ended_late(known[file]):
                 continue
-            slowest = max(run.seconds for run in known[file])
-            results.append(self.run_file(variant, file, max(self.limit, 20 + 4 * slowest)))
+            results.append(self.run_file(variant, file, self.time_limit(known[file])))
             write_results(path, results)
         return results
+
+    def run_again(self, variant, file, baseline):
+        """Once more, for a difference that must not be there twice. The first run's output stays beside it."""
+        log = self.log(variant, file)
+        shutil.copy(log, log + ".first")
+        print("  %s %s once more:" % (variant, file))
+        return self.run_file(variant, file, self.time_limit(by_file(baseline)[file]))
+
+    def time_limit(self, runs):
+        """A file may take four times as long as the baseline did: libreplica syncs, and the test programs do not."""
+        return max(self.limit, 20 + 4 * max(run.seconds for run in runs))
 
     def other_tests(self, variant, file):
         return other_tests(*(names_of_tests(self.log(v, file)) for v in (variant, VARIANTS[variant].baseline)))
@@ -133,7 +142,8 @@ class Run:
             return sum(run.tests for run in runs) > 0
         baseline = self.run_baseline(base)
         results = self.run_variant(variant, baseline)
-        comparison = Comparison(variant, baseline, results, lambda file: self.other_tests(variant, file))
+        comparison = Comparison(variant, baseline, results, lambda file: self.other_tests(variant, file),
+                                lambda file: self.run_again(variant, file, baseline))
         write_rows(self.suite.results(self.name, "differences-%s.tsv" % variant), comparison.rows)
         return comparison.report(self.files, VARIANTS[variant].replicated)
 
