@@ -66,7 +66,7 @@ struct AdoptedFile {
   std::atomic<bool> judged{false};  // since it is a user, it has had a read lock
   std::atomic<bool> mapped{false};  // region0 is set
   int read_mark = -1;
-  // That the connection has set (Database::SetCloseMode).
+  // That the connection has set (Database::SetCloseMode), since it was adopted: a PRAGMA before that was not seen.
   int64_t journal_size_limit = Database::kDefaultLimit;
 
   // The database, when what is committed through this file is a commit of it: not when the path names another file now.
