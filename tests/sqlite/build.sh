@@ -95,10 +95,8 @@ if [ ! -e "$folder/build/Makefile" ] || ! cmp -s "$here/main_thread.sed" "$folde
   cp "$here/main_thread.sed" "$folder/"
 fi
 
-# As little as a program needs: pkg-config --static would name the libraries of libcurl's libraries too.
-needs=$(PKG_CONFIG_PATH=$build pkg-config --print-requires-private libreplica)
-# shellcheck disable=SC2086 # several packages
-libraries=$(pkg-config --libs $needs)
+# SQLite itself is in the programs.
+libraries=$(PKG_CONFIG_PATH=$build pkg-config --libs-only-l libreplica | sed 's/-lsqlite3//')
 cd "$folder/build"
 # Not by its time alone: another build folder's may be older.
 stat -c '%n %s %Y' "$build/libreplica.a" >replica.new
