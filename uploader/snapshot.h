@@ -70,8 +70,8 @@ class SnapshotBuilder {
   const PageTable* const known_;
   std::vector<uint64_t> hashes_;  // of the copied pages; 0: not copied
   std::vector<uint32_t> pages_;
-  uint32_t next_ = 1;             // page that the slice begins with
-  size_t encoded_ = 0;            // of pages_
+  uint32_t next_ = 1;   // page that the slice begins with
+  size_t encoded_ = 0;  // of pages_
   int rounds_ = 0;
   std::unique_ptr<SegmentWriter> writer_;
   SegmentTrailer trailer_;
