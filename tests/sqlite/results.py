@@ -92,8 +92,8 @@ def differences(runs, result, other):
 
 class Expected:
     """expected.tsv: file, variants, differences (shell patterns, separated by blanks) and why they are no faults. A
-    reason that begins with "timing" is of what does not happen in every run; one that begins with "not twice" counts
-    only if the file's next run does not show it again."""
+    reason that begins with "timing" is of what does not happen in every run; one that begins with "not twice" is of
+    tests, and counts only if the file's next run does not show the difference again."""
 
     def __init__(self, path=EXPECTED):
         self.rows = []
@@ -106,6 +106,8 @@ class Expected:
 
     def reason(self, variant, file, difference):
         for number, (name, variants, patterns, reason) in enumerate(self.rows):
+            if reason.startswith(NOT_TWICE) and ":" in difference:
+                continue  # tests only, no replica
             if variant in variants and fnmatch.fnmatchcase(file, name):
                 for pattern in patterns:
                     if fnmatch.fnmatchcase(difference, pattern):
