@@ -4,14 +4,19 @@
 #
 #   bench/outage.sh [build folder] [seconds of outage] [spool bound in bytes]
 set -euo pipefail
+. "$(dirname "$0")/common.sh"
 build=$(realpath "${1:-build}")
 outage=${2:-25}
 # Less than is written meanwhile: captured segments are dropped, and the difference is sent afterwards.
 export REPLICA_SPOOL_LIMIT=${3:-67108864}
+need "$build/bench/writer" "$build/replica"
+is_number "$outage" || die "seconds: \"$outage\" is no number"
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+writer=
+trap '[ -z "$writer" ] || kill "$writer" 2>/dev/null || true; rm -rf "$folder"' EXIT
 seconds=$((outage + 30))
-echo "plain:      $("$build/bench/writer" "$folder/plain.db" seconds="$seconds")"
+plain=$(write "$folder/plain.db" seconds="$seconds")
+echo "plain:      $plain"
 rm -f "$folder"/plain.db*
 "$build/bench/writer" "$folder/app.db" seconds="$seconds" extension="$build/libreplica.so" url="file://$folder/replica" \
   >"$folder/result" &
@@ -27,12 +32,11 @@ while kill -0 "$writer" 2>/dev/null; do
   if "$build/replica" verify --depth full "$folder/app.db" >"$folder/verify" 2>&1; then verifies=$((verifies + 1)); fi
   sleep 1
 done
-wait "$writer"; [ -z "${KEEP:-}" ] || cp "$folder/app.db-replica/events" "$KEEP"
+wait "$writer"
+writer=
 compared=$(grep -c 'comparing every page' "$folder/app.db-replica/events" || true)
-echo "replicated: $(cat "$folder/result")"
+replicated=$(measured "$(cat "$folder/result")")
+echo "replicated: $replicated"
 echo "comparisons: $compared, verifies while it wrote: $verifies"
-if [ "$compared" = 0 ] || [ "$verifies" = 0 ]; then
-  echo "nothing was measured: a longer outage, or a smaller bound, is needed" >&2
-  cat "$folder/verify" >&2
-  exit 1
-fi
+[ "$compared" != 0 ] && [ "$verifies" != 0 ] ||
+  die "nothing was compared or verified: a longer outage, or a smaller bound, is needed: $(cat "$folder/verify")"
