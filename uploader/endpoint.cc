@@ -83,9 +83,13 @@ void Endpoint::Answered() {
 void Endpoint::Failed(int64_t begun, int64_t retry_after, const std::string& error) {
   MutexLock lock(mutex_);
   const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
+  const int64_t before = backoff_.next_try();
   backoff_.Failed(begun, clock_.SteadyMicros(), retry_after, jitter);
   error_ = error;
   count_.fetch_add(1);
+  // Whoever looked while the probe was under way waits for its longest time.
+  if (backoff_.next_try() < before)
+    for (const auto& [waiter, wake] : waiters_) wake();
 }
 
 Endpoint::Waiter::Waiter(std::shared_ptr<Endpoint> endpoint, std::function<void()> wake)

@@ -75,7 +75,8 @@ class Endpoint {
   void Answered() EXCLUDES(mutex_);
   void Failed(int64_t begun, int64_t retry_after, const std::string& error) EXCLUDES(mutex_);
 
-  // Calls `wake` at the end of each outage, on the reporting thread, until it is destroyed. `wake` must not block, and
+  // Calls `wake` at the end of each outage, and when the next try comes sooner, on the reporting thread, until it is
+  // destroyed. `wake` must not block, and
   // must not call this object.
   class Waiter {
    public:

@@ -153,7 +153,7 @@ class Engine {
   bool SnapshotReady() const;
   Result<bool> SameSnapshotStored();
   bool TooLarge(Status* status);
-  static constexpr int64_t kLookAgain = 10000;  // µs before another try of what could not be read
+  static constexpr int64_t kReadAgain = 10000;  // µs before another try of what could not be read
   static constexpr int64_t kSnapshotPause = int64_t{3600} * 1000000;     // µs
   static constexpr int64_t kFirstSnapshotPause = int64_t{10} * 1000000;  // nothing is restorable without it
   void Look();

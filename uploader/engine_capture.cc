@@ -34,7 +34,7 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
       control_->captured_commit.store(committed);
     } else if (until == nullptr) {
       // The WAL was restarted again and again, or its index is being rebuilt.
-      attempt_at_ = clock_.SteadyMicros() + kLookAgain;
+      attempt_at_ = clock_.SteadyMicros() + kReadAgain;
     }
     Acknowledge();
     return between ? between() : Ok();

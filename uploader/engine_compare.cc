@@ -51,7 +51,7 @@ Status Engine::Resync() {
   if (finished.ok()) return *finished ? EndResync() : Ok();
   if (finished.status().code() == Code::kConflict) {
     LoseTrack(finished.status().message());
-    attempt_at_ = clock_.SteadyMicros() + kLookAgain;
+    attempt_at_ = clock_.SteadyMicros() + kReadAgain;
     return Ok();
   }
   if (finished.status().code() != Code::kUnavailable) comparison_.reset();

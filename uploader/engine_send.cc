@@ -14,6 +14,7 @@ namespace {
 constexpr int64_t kFirstBackoff = 100000;      // µs
 constexpr int64_t kLongestBackoff = 30000000;  // µs
 constexpr int64_t kEndpointBackoff = 1000000;  // µs, at most, after a failure of the endpoint, which has its own delay
+constexpr int64_t kOthersFirst = 100000;       // µs
 constexpr int64_t kBriefly = 1000000;          // µs that an endpoint may be down before its other databases say so
 constexpr int64_t kLookInterval = 900000000;   // µs, at least, between looks whether the replica is still there
 constexpr int64_t kLookAgain = 60000000;       // µs, the same after one that had no answer
@@ -377,6 +378,8 @@ void Engine::Backoff(const Status& status, bool of_endpoint, int* attempts, int6
   // Full jitter, so that many databases do not come back at the same moment.
   std::uniform_int_distribution<int64_t> wait(most / 10, most);
   *retry_at = clock_.SteadyMicros() + wait(random);
+  // Who has just failed leaves the next probe to the others: perhaps the endpoint fails for this database only.
+  if (of_endpoint) *retry_at = std::max(*retry_at, store_->endpoint()->next_try() + kOthersFirst);
 }
 
 }  // namespace replica
