@@ -132,6 +132,9 @@ class Engine {
   Status SnapshotStep();
   Status FreezeSnapshot();
   Status WithView(const std::function<Status()>& body);
+  // Captures up to a read view and calls `body` while the table is the view's state. What it says counts only once the
+  // batch is safe.
+  Status CaptureInView(const std::function<Status(const WalPosition& view)>& body);
   bool SnapshotDue() const;
   Status NotAtView() const;
   // Snapshots and verifies, a slice each. That readers stand in their way delays them, and no commit.

@@ -97,6 +97,21 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
   return between_status;
 }
 
+// Compresses after the view: a WAL that is written without a pause grows for as long as it lasts.
+Status Engine::CaptureInView(const std::function<Status(const WalPosition& view)>& body) {
+  REPLICA_TRY(source_->BeginView());
+  bool open = true;
+  const WalPosition view = source_->view_position();
+  const Status status = Capture(&view, [&]() -> Status {
+    const Status done = source_->AtView() ? body(view) : NotAtView();
+    source_->EndView();
+    open = false;
+    return done;
+  });
+  if (open) source_->EndView();
+  return status;
+}
+
 Status Engine::WithView(const std::function<Status()>& body) {
   REPLICA_TRY(source_->BeginView());
   Status status = body();
@@ -181,20 +196,10 @@ Status Engine::FreezeSnapshot() {
   if (builder_->Differing(table_) == 0) {
     status = freeze(source_->position());
   } else {
-    REPLICA_TRY(source_->BeginView());
-    bool open = true;
-    const WalPosition view = source_->view_position();
-    status = Capture(&view, [&]() -> Status {
-      Status frozen;
-      if (!source_->AtView()) frozen = NotAtView();
-      if (frozen.ok() && source_->view_pages() != table_.pages())
-        frozen = {Code::kCorrupt, "the database has another size than its commits lead to"};
-      if (frozen.ok()) frozen = freeze(view);
-      source_->EndView();
-      open = false;
-      return frozen;
+    status = CaptureInView([&](const WalPosition& view) -> Status {
+      if (source_->view_pages() == table_.pages()) return freeze(view);
+      return {Code::kCorrupt, "the database has another size than its commits lead to"};
     });
-    if (open) source_->EndView();
   }
   if (status.code() == Code::kCorrupt) {
     LoseTrack(status.message());

@@ -135,14 +135,12 @@ Status Engine::Mark() {
   REPLICA_ASSIGN(const uint32_t left, scan_->ReadDiffering(table_, false));
   if (left == 0) return EndMark(true);
   if (left > Comparison::kFewPages && ++scan_rounds_ < Comparison::kMostRounds) return Ok();
-  return WithView([&]() -> Status {
-    const WalPosition view = source_->view_position();
-    REPLICA_TRY(Capture(&view));
-    if (needs_resync_) return Ok();
-    if (!source_->AtView()) return NotAtView();
-    REPLICA_TRY(scan_->ReadDiffering(table_, true).status());
-    return EndMark(source_->view_pages() == table_.pages());
-  });
+  bool same_size = false;
+  REPLICA_TRY(CaptureInView([&](const WalPosition&) -> Status {
+    same_size = source_->view_pages() == table_.pages();
+    return scan_->ReadDiffering(table_, true).status();
+  }));
+  return needs_resync_ ? Ok() : EndMark(same_size);
 }
 
 Status Engine::EndMark(bool same_size) {

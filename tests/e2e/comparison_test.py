@@ -4,7 +4,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 
 import harness
 from harness import ask, clean_environment, connect, image, one, restore, status, sync
@@ -12,9 +11,8 @@ from harness import ask, clean_environment, connect, image, one, restore, status
 ROWS = 4000
 # Each transaction takes from one row what it gives to another, on two pages.
 WRITER = """
-import random, sqlite3, sys
+import random, sqlite3, sys, time
 path, seconds, library, url, options = sys.argv[1:]
-import time
 m = sqlite3.connect(":memory:")
 if library:
     m.enable_load_extension(True)
@@ -76,6 +74,13 @@ class Comparison(harness.TestCase):
         self.assertGreater(commits, 100)
         return commits
 
+    def await_commits(self, count):
+        """Waits until others have been seen to commit so many times; the writer commits more."""
+        db = sqlite3.connect(self.path("app.db"))
+        seen = set()
+        self.wait_for(lambda: seen.add(one(db, "PRAGMA data_version")) or len(seen) > count)
+        db.close()
+
     def events(self, text):
         with open(self.path("app.db-replica", "events")) as events:
             return [line for line in events if text in line]
@@ -116,7 +121,7 @@ class Comparison(harness.TestCase):
     def test_Invariant_Consistent_a_comparison_beside_writers(self):
         writer = self.start(8)
         for _ in range(6):
-            time.sleep(0.5)  # the writer writes: what is in between is any state
+            self.await_commits(20)
             subprocess.run([sys.executable, "-c", HIDDEN, self.path("app.db")], check=True)
         # Enough of them were not seen in between.
         self.assertGreater(len(self.events("comparing every page")), 0)
@@ -131,7 +136,7 @@ class Comparison(harness.TestCase):
         with open(self.path("replica"), "w"):
             pass
         self.wait_for(lambda: self.events('needed: '))
-        time.sleep(2)
+        self.await_commits(80)
         self.assertLess(status(db)["spool_bytes"], 20 << 20)
         os.remove(self.path("replica"))
         os.rename(self.path("away"), self.path("replica"))
