@@ -26,7 +26,7 @@ Result<bool> Comparison::Step(int64_t now, bool may_copy) {
   }
   if (difference_ == nullptr || !difference_->frozen()) {
     if (may_copy) return Copy(now);
-    REPLICA_TRY(scan_.Follow(nullptr).status());
+    REPLICA_TRY(scan_.Follow(nullptr, difference_.get()).status());
     return false;
   }
   if (difference_->pages().size() * header_.page_size > few_) {
@@ -52,12 +52,11 @@ Result<bool> Comparison::Copy(int64_t now) {
     REPLICA_ASSIGN(difference_, SnapshotBuilder::Create(source_, path_, header_.page_size, known_));
   }
   REPLICA_ASSIGN(const bool round_over, difference_->CopySlice(scan_.table()));
-  REPLICA_TRY(scan_.Follow(nullptr).status());
+  REPLICA_TRY(scan_.Follow(nullptr, difference_.get()).status());
   if (!round_over) return false;
-  const uint32_t left = difference_->Differing(scan_.table());
-  if (left == 0) {
+  if (difference_->Differing(scan_.table()) == 0) {
     REPLICA_TRY(Freeze(source_->position(), now));
-  } else if (left <= kFewPages || difference_->rounds() >= kMostRounds) {
+  } else if (difference_->NeedsView()) {
     REPLICA_TRY(FreezeInView(now));
   }
   return false;
@@ -66,7 +65,7 @@ Result<bool> Comparison::Copy(int64_t now) {
 Status Comparison::FreezeInView(int64_t now) {
   REPLICA_TRY(source_->BeginView());
   const WalPosition view = source_->view_position();
-  Status status = scan_.Follow(&view).status();
+  Status status = scan_.Follow(&view, difference_.get()).status();
   // Four long readers can hold every read mark, so that a view is older than what is followed.
   if (status.ok() && !source_->AtView())
     status = {Code::kUnavailable, "readers hold every read mark, and writers are busy: a comparison waits for them"};

@@ -1,9 +1,9 @@
 // Finds what differs between a live database and what its replica holds, when commits were lost between the two.
 //
 // In steps of some milliseconds, without keeping the WAL from being restarted: read every page and follow the commits
-// that come meanwhile (uploader/page_scan.h); copy those that differ, in rounds; take the last ones, if any, in a short
-// read view (uploader/snapshot.h); then compress. What is committed while many pages are compressed is followed, too,
-// and is another, smaller difference: nothing piles up, however fast the writers are. Leader's thread only.
+// that come meanwhile (uploader/page_scan.h); copy those that differ (uploader/snapshot.h); then compress. What is
+// committed while many pages are compressed is followed, too, and is another, smaller difference: nothing piles up,
+// however fast the writers are. Leader's thread only.
 #ifndef LIBREPLICA_UPLOADER_COMPARISON_H_
 #define LIBREPLICA_UPLOADER_COMPARISON_H_
 
@@ -43,10 +43,6 @@ class Comparison {
   const WalPosition& end() const { return trailer_.wal; }
   int64_t time() const { return trailer_.created; }
   bool followed() const { return followed_; }
-
-  // Rounds end in a read view when so few pages are left, or after so many.
-  static constexpr uint32_t kFewPages = 512;
-  static constexpr int kMostRounds = 8;
 
  private:
   Result<bool> Read();

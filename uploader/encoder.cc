@@ -38,6 +38,15 @@ Status BatchEncoder::Prepare() {
   return Ok();
 }
 
+Status BatchEncoder::Newest(const std::function<Status(uint32_t, const uint8_t*, uint64_t)>& each) {
+  for (size_t i = 0; i < versions_.size(); i++) {
+    if (i + 1 < versions_.size() && versions_[i + 1].page == versions_[i].page) continue;
+    REPLICA_ASSIGN(const uint8_t* data, Page(versions_[i].frame));
+    REPLICA_TRY(each(versions_[i].page, data, versions_[i].hash));
+  }
+  return Ok();
+}
+
 Result<EncodedSegment> BatchEncoder::Write(const std::string& path) {
   SegmentWriter::Options writer_options;
   writer_options.level = options_.level;

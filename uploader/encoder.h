@@ -4,6 +4,7 @@
 #define LIBREPLICA_UPLOADER_ENCODER_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +33,8 @@ class BatchEncoder {
                const EncodeOptions& options);
 
   Status Prepare();
+  // Prepared: calls `each` with the newest version of every page that the batch changed, ascending.
+  Status Newest(const std::function<Status(uint32_t page, const uint8_t* data, uint64_t hash)>& each);
   Result<EncodedSegment> Write(const std::string& path);
   uint64_t max_txid() const { return trailer_.max_txid; }
 

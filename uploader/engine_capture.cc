@@ -54,9 +54,11 @@ Status Engine::Capture(const WalPosition* until, const std::function<Status()>& 
     state_.wal = batch->end;
     state_.stamp = {};
   }
-  // What `between` meets is reported after the batch is safe.
+  // What else meets an error is reported after the batch is safe.
   Status between_status;
-  if (status.ok() && between) between_status = between();
+  if (status.ok() && builder_ != nullptr && !builder_->frozen()) between_status = builder_->Take(&encoder);
+  if (!between_status.ok()) builder_.reset();
+  if (status.ok() && between_status.ok() && between) between_status = between();
   EncodedSegment encoded;
   if (status.ok()) {
     auto written = encoder.Write(SpoolPath(header.sequence));
@@ -151,9 +153,7 @@ Status Engine::SnapshotStep() {
     REPLICA_ASSIGN(bool round_over, builder_->CopySlice(table_));
     if (!round_over) return Ok();
     REPLICA_TRY(Capture(nullptr));
-    if (needs_resync_ ||
-        (builder_->Differing(table_) > Comparison::kFewPages && builder_->rounds() < Comparison::kMostRounds))
-      return Ok();
+    if (needs_resync_ || (builder_->Differing(table_) != 0 && !builder_->NeedsView())) return Ok();
     return FreezeSnapshot();
   }
   REPLICA_ASSIGN(bool done, builder_->EncodeSlice());
@@ -173,8 +173,6 @@ Status Engine::SnapshotStep() {
   return Ok();
 }
 
-// The view lasts for as long as hashing the last commits and copying the last pages takes; they are compressed after
-// it.
 Status Engine::FreezeSnapshot() {
   auto freeze = [&](const WalPosition& at) -> Status {
     SegmentHeader header = Header();

@@ -11,6 +11,12 @@ namespace {
 // few times as much.
 constexpr uint64_t kFewOfSpool = 8;
 
+// A verify reads its last pages in a view when so few are left and so little is to be captured in it, or after so many
+// rounds.
+constexpr uint32_t kFewPages = 512;
+constexpr uint64_t kShortBacklog = 1 << 20;  // bytes: a few milliseconds
+constexpr int kMostRounds = 8;
+
 }  // namespace
 
 Status Engine::BeginScan(const std::function<void()>& begin) {
@@ -130,11 +136,14 @@ Status Engine::Mark() {
   }
   REPLICA_ASSIGN(const bool all, scan_->ReadSlice(table_.pages()));
   if (!all) return Ok();
-  REPLICA_TRY(Capture(nullptr));
+  uint32_t left = 0;
+  REPLICA_TRY(Capture(nullptr, [&]() -> Status {
+    REPLICA_ASSIGN(left, scan_->ReadDiffering(table_, false));
+    return Ok();
+  }));
   if (needs_resync_) return Ok();
-  REPLICA_ASSIGN(const uint32_t left, scan_->ReadDiffering(table_, false));
   if (left == 0) return EndMark(true);
-  if (left > Comparison::kFewPages && ++scan_rounds_ < Comparison::kMostRounds) return Ok();
+  if ((left > kFewPages || source_->Backlog() > kShortBacklog) && ++scan_rounds_ < kMostRounds) return Ok();
   bool same_size = false;
   REPLICA_TRY(CaptureInView([&](const WalPosition&) -> Status {
     same_size = source_->view_pages() == table_.pages();

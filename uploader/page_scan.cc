@@ -29,7 +29,7 @@ Result<bool> PageScan::ReadSlice(uint32_t pages) {
   return next_ > pages;
 }
 
-Result<bool> PageScan::Follow(const WalPosition* until) {
+Result<bool> PageScan::Follow(const WalPosition* until, SnapshotBuilder* copy) {
   REPLICA_ASSIGN(const Batch batch, source_->Collect(options_.fold_above, until));
   if (batch.empty()) {
     if (!batch.journals.empty()) source_->Release(batch);
@@ -39,6 +39,7 @@ Result<bool> PageScan::Follow(const WalPosition* until) {
   header.page_size = table_.page_size();
   BatchEncoder encoder(batch, source_, &table_, header, 0, options_);
   REPLICA_TRY(encoder.Prepare());
+  if (copy != nullptr) REPLICA_TRY(copy->Take(&encoder));
   source_->Release(batch);
   return batch.whole;
 }

@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "uploader/encoder.h"
 #include "uploader/page_table.h"
+#include "uploader/snapshot.h"
 #include "uploader/source.h"
 
 namespace replica {
@@ -29,8 +30,8 @@ class PageScan {
   Result<bool> ReadSlice(uint32_t pages);
   // Brings the hashes along with what is committed by now, or up to `until`; true when that is all. All pages read, and
   // then followed to the end, they are those of the source's position. kConflict: commits were lost, and the scan with
-  // them.
-  Result<bool> Follow(const WalPosition* until);
+  // them. `copy`, if any, takes what the commits changed.
+  Result<bool> Follow(const WalPosition* until, SnapshotBuilder* copy = nullptr);
   // From BeginAtView to there, in one go. kInterrupted when it is called off.
   Status ReadAll();
 

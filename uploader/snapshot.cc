@@ -43,22 +43,27 @@ bool SnapshotBuilder::IsDue(const PageTable& table, uint32_t page) const {
   return Belongs(table, page) && (page > hashes_.size() || hashes_[page - 1] != table.Get(page));
 }
 
-Status SnapshotBuilder::WriteCopy(uint32_t page, const std::string& bytes, uint64_t hash) {
-  REPLICA_TRY(WriteAt(copy_.get(), bytes.data(), page_size_, uint64_t{page - 1} * page_size_, copy_path_));
+Status SnapshotBuilder::WriteCopy(uint32_t page, const uint8_t* data, uint64_t hash) {
+  REPLICA_TRY(WriteAt(copy_.get(), data, page_size_, uint64_t{page - 1} * page_size_, copy_path_));
+  if (page > hashes_.size()) hashes_.resize(page, 0);
   hashes_[page - 1] = hash;
   return Ok();
 }
 
+Status SnapshotBuilder::Take(BatchEncoder* batch) {
+  return batch->Newest(
+      [this](uint32_t page, const uint8_t* data, uint64_t hash) { return WriteCopy(page, data, hash); });
+}
+
 Result<bool> SnapshotBuilder::CopySlice(const PageTable& table) {
-  hashes_.resize(table.pages(), 0);
   std::string bytes(page_size_, '\0');
+  auto* data = reinterpret_cast<uint8_t*>(bytes.data());
   for (uint64_t copied = 0; next_ <= table.pages() && copied < kCopySlice; next_++) {
     if (!IsDue(table, next_)) continue;
     const uint64_t hash = table.Get(next_);
     copied += page_size_;
-    // A page that moved on meanwhile is found in a later round.
-    if (source_->ReadNewest(next_, hash, reinterpret_cast<uint8_t*>(bytes.data())))
-      REPLICA_TRY(WriteCopy(next_, bytes, hash));
+    // One that has moved on comes with its commit.
+    if (source_->ReadNewest(next_, hash, data)) REPLICA_TRY(WriteCopy(next_, data, hash));
   }
   if (next_ <= table.pages()) return false;
   next_ = 1;
@@ -77,15 +82,15 @@ Status SnapshotBuilder::Freeze(const PageTable& table, const SegmentHeader& head
                                int64_t time, int level) {
   time_ = time;
   Status differs(Code::kCorrupt, "the database differs from the state that its commits lead to");
-  hashes_.resize(table.pages(), 0);
   std::string bytes(page_size_, '\0');
+  auto* data = reinterpret_cast<uint8_t*>(bytes.data());
   for (uint32_t page = 1; page <= table.pages(); page++) {
     if (Belongs(table, page)) pages_.push_back(page);
     if (!IsDue(table, page)) continue;
     const uint64_t hash = table.Get(page);
-    REPLICA_TRY(source_->ReadView(page, reinterpret_cast<uint8_t*>(bytes.data())));
-    if (PageHash(bytes.data(), page_size_, page) != hash) return differs;
-    REPLICA_TRY(WriteCopy(page, bytes, hash));
+    REPLICA_TRY(source_->ReadView(page, data));
+    if (PageHash(data, page_size_, page) != hash) return differs;
+    REPLICA_TRY(WriteCopy(page, data, hash));
   }
   trailer_ = trailer;
   SegmentWriter::Options options;

@@ -2,10 +2,11 @@
 // being restarted.
 //
 // Compressing a database takes seconds a gigabyte; a read mark held so long would let a busy writer's WAL grow by
-// gigabytes. So the pages are first copied, a slice at a time and without any read mark, in rounds as a live migration
-// copies memory: each round takes the pages whose copy is not what the page table says by now. When few are left, one
-// short read view takes the rest; when none is, nothing is in the way of readers that hold every mark. From then on the
-// copy is frozen at one commit, and is compressed in slices while capture goes on.
+// gigabytes. So the pages are copied a slice at a time and without any read mark, each as the page table says it is.
+// One that reads otherwise has been changed by a commit that is not captured yet; what is captured meanwhile goes into
+// the copy as well (Take). So after one round and a capture the copy is the table's state, however fast the writers
+// are, and is frozen there and compressed in slices while capture goes on. Only pages that even several rounds do not
+// read as the table says need a read view, which tells a page that is never still from one that no commit made so.
 //
 // Costs a temporary file of the size of these pages. Leader's thread only. Memory: 8 bytes a page and the segment
 // writer's.
@@ -19,6 +20,7 @@
 
 #include "base/fs.h"
 #include "base/status.h"
+#include "uploader/encoder.h"
 #include "uploader/page_table.h"
 #include "uploader/segment_writer.h"
 #include "uploader/source.h"
@@ -37,9 +39,12 @@ class SnapshotBuilder {
 
   // Copies a slice. True when the round is over: capture, then either begin another round or freeze.
   Result<bool> CopySlice(const PageTable& table);
+  // Until it is frozen: what a batch changed, which brings a table along to the state that the copy is to have.
+  Status Take(BatchEncoder* batch);
   // Pages whose copy is not what `table` says.
   uint32_t Differing(const PageTable& table) const;
-  int rounds() const { return rounds_; }
+  // True when the pages that differ must be taken from a read view.
+  bool NeedsView() const { return rounds_ >= kMostRounds; }
 
   // Ends the copy: at the source's position, whose state `table` is, when no page differs; else within a read view of
   // that state, from which the pages are taken that still differ. kCorrupt when the database does not read as the table
@@ -55,12 +60,14 @@ class SnapshotBuilder {
   Result<EncodedSegment> Finish();
 
  private:
+  static constexpr int kMostRounds = 8;
+
   SnapshotBuilder(Source* source, std::string path, UniqueFd copy, uint32_t page_size, const PageTable* known);
   // True for a page that belongs into the segment and is not in the copy as `table` says.
   bool IsDue(const PageTable& table, uint32_t page) const;
   // True for a page that belongs into the segment.
   bool Belongs(const PageTable& table, uint32_t page) const;
-  Status WriteCopy(uint32_t page, const std::string& bytes, uint64_t hash);
+  Status WriteCopy(uint32_t page, const uint8_t* data, uint64_t hash);
 
   Source* const source_;
   const std::string path_;

@@ -144,6 +144,45 @@ class Comparison(harness.TestCase):
         db.close()
         self.finish(writer, self.differences())
 
+    def test_Invariant_Consistent_snapshots_beside_writers_and_old_readers(self):
+        """A snapshot's last pages were read in a view, which old readers can make impossible to have."""
+        writer = self.start(6, '{"sync_interval_ms": 100}')
+        readers = []
+        for _ in range(5):  # one of each read mark's
+            readers.append(sqlite3.connect(self.path("app.db"), isolation_level=None))
+            readers[-1].execute("BEGIN")
+            one(readers[-1], "SELECT count(*) FROM accounts")
+            self.await_commits(5)
+        db = connect(self.path("app.db"))
+        for _ in range(4):
+            one(db, "SELECT replica_snapshot()")
+        self.assertEqual(self.events('"waiting"'), [])
+        taken = [int(line.split("TXID ")[1].split(",")[0]) for line in self.events('"snapshot"')]
+        self.assertGreaterEqual(len(taken), 4)
+        for connection in readers + [db]:
+            connection.close()
+        self.finish(writer, [])
+        for txid in taken[-4:]:
+            self.assert_state(txid)
+
+    def test_a_snapshot_finds_a_page_that_no_commit_made_so(self):
+        db = connect(self.path("app.db"))
+        one(db, "SELECT replica_attach(?)", self.url())
+        sync(db)
+        db.execute("UPDATE accounts SET pad = randomblob(1500) WHERE id = 1")
+        sync(db)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        page = one(db, "PRAGMA page_count")
+        # By another process: a close by this one would take SQLite's locks with it.
+        subprocess.run([sys.executable, "-c", "import os, sys; f = os.open(sys.argv[1], os.O_WRONLY); "
+                        "os.pwrite(f, b'other', int(sys.argv[2]))", self.path("app.db"), str(page * 4096 - 100)], check=True)
+        one(db, "SELECT replica_snapshot()")
+        self.wait_for(lambda: self.events("1 pages differ"))
+        self.assertEqual(len(self.events("differs from the state that its commits lead to")), 2)
+        sync(db)
+        self.assert_restores(self.url(), "latest", image(db), 4096)
+        db.close()
+
     def test_verifies_beside_writers_read_one_state(self):
         writer = self.start(6, '{"sync_interval_ms": 100}')
         for _ in range(4):
