@@ -189,7 +189,7 @@ Status Full(const Verified& v, const std::string& path, const VerifyProgress& pr
     return Ok();
   }
   REPLICA_TRY(wait.Until([&] { return c->acknowledged_txid.load() >= txid; }));
-  REPLICA_ASSIGN(TemporaryCopy copy, TemporaryCopy::Create(v.database->folder()));
+  REPLICA_ASSIGN(TemporaryCopy copy, TemporaryCopy::In(v.database->folder()));
   RestoreTarget target;
   target.txid = txid;
   target.generation = v.generation;

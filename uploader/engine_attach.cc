@@ -352,7 +352,7 @@ void Engine::Fence(const std::string& who) {
 
 // The page hashes at the replica's head, from its content.
 Status Engine::RebuildTable(const Id& generation) {
-  REPLICA_ASSIGN(TemporaryCopy copy, TemporaryCopy::Create(place_.folder));
+  REPLICA_ASSIGN(TemporaryCopy copy, TemporaryCopy::In(place_.folder));
   events_.Add("resync", "reading the replica, to find what differs");
   RestoreTarget target;
   target.generation = generation;

@@ -21,9 +21,10 @@
 namespace replica {
 namespace {
 
-constexpr char kCopyPrefix[] = "copy-";       // and 16 hexadecimal digits
-constexpr size_t kPrefetch = 8;               // log objects fetched at the same time
-constexpr uint64_t kProgressVersions = 1024;  // page versions between two calls of the progress
+constexpr char kCopyPrefix[] = "/copy-";        // and 16 hexadecimal digits
+constexpr char kRestorePrefix[] = ".restore-";  // the same
+constexpr size_t kPrefetch = 8;                 // log objects fetched at the same time
+constexpr uint64_t kProgressVersions = 1024;    // page versions between two calls of the progress
 
 // Where a restore begins: a snapshot, and the log objects behind it.
 struct Plan {
@@ -450,23 +451,18 @@ Result<RestorePlan> PlanRestore(Store* store, const RestoreTarget& target) {
   return Restorer(store, target, "", -1, {}).Outline();
 }
 
-Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target, const std::string& path,
-                                     const RestoreProgress& progress) {
-  REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDWR | O_CREAT | O_EXCL));
-  try {
-    auto restored = Restorer(store, target, path, fd.get(), progress).Run();
-    if (!restored.ok()) ::unlink(path.c_str());
-    return restored;
-  } catch (...) {
-    ::unlink(path.c_str());  // nothing is left behind, whatever ends it
-    throw;
-  }
+Result<TemporaryCopy> TemporaryCopy::In(const std::string& folder) {
+  return Create(folder + kCopyPrefix);
 }
 
-Result<TemporaryCopy> TemporaryCopy::Create(const std::string& folder) {
-  RemoveAbandoned(folder);
+Result<TemporaryCopy> TemporaryCopy::Beside(const std::string& path) {
+  return Create(path + kRestorePrefix);
+}
+
+Result<TemporaryCopy> TemporaryCopy::Create(const std::string& prefix) {
+  RemoveAbandonedOf(prefix);
   for (;;) {
-    std::string path = folder + "/" + kCopyPrefix + Hex16(RandomNumber());
+    std::string path = prefix + Hex16(RandomNumber());
     REPLICA_ASSIGN(UniqueFd fd, OpenFile(path, O_RDWR | O_CREAT | O_EXCL));
     // A lock of the description, not of the process: SQLite opens and closes the file meanwhile.
     if (::flock(fd.get(), LOCK_EX) != 0) return ErrnoStatus(errno, "lock", path);
@@ -478,20 +474,35 @@ Result<TemporaryCopy> TemporaryCopy::Create(const std::string& folder) {
 }
 
 void TemporaryCopy::RemoveAbandoned(const std::string& folder) {
+  RemoveAbandonedOf(folder + kCopyPrefix);
+}
+
+void TemporaryCopy::RemoveAbandonedOf(const std::string& prefix) {
+  const std::string folder = ParentFolder(prefix);
+  const std::string start = BaseName(prefix);
   auto names = ListFiles(folder);
   if (!names.ok()) return;
   for (const std::string& name : *names) {
     uint64_t number = 0;
-    if (name.rfind(kCopyPrefix, 0) != 0 ||
-        !ParseHex16(std::string_view(name).substr(std::strlen(kCopyPrefix)), &number))
-      continue;
+    if (name.rfind(start, 0) != 0 || !ParseHex16(std::string_view(name).substr(start.size()), &number)) continue;
     auto fd = OpenOwnFile(folder + "/" + name, O_RDONLY);
     if (fd.ok() && ::flock(fd->get(), LOCK_EX | LOCK_NB) == 0) (void)RemoveFile(folder + "/" + name);
   }
 }
 
+TemporaryCopy::TemporaryCopy(TemporaryCopy&& other) noexcept
+    : path_(std::exchange(other.path_, {})), fd_(std::move(other.fd_)) {}
+
 TemporaryCopy::~TemporaryCopy() {
-  if (fd_.valid()) (void)RemoveFile(path_);
+  if (!path_.empty()) (void)RemoveFile(path_);
+}
+
+Status TemporaryCopy::MoveTo(const std::string& path) {
+  // A close later on would take the locks of an SQLite that has opened the database by then.
+  fd_ = {};
+  // link(2) refuses to overwrite what may have appeared meanwhile.
+  if (::link(path_.c_str(), path.c_str()) != 0) return ErrnoStatus(errno, "move restored database to", path);
+  return RemoveFile(std::exchange(path_, {}));
 }
 
 Result<RestoredDatabase> TemporaryCopy::Restore(Store* store, const RestoreTarget& target,
@@ -511,8 +522,8 @@ Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& targ
   const std::string folder = path + "-replica";
   const bool folder_is_new = !FileExists(folder);
   REPLICA_ASSIGN(const LockFile lock, LockFolder(path));
-  const std::string temporary = path + ".restore-" + std::to_string(::getpid());
-  auto restored = RestoreFile(store, target, temporary, progress);
+  REPLICA_ASSIGN(TemporaryCopy copy, TemporaryCopy::Beside(path));
+  auto restored = copy.Restore(store, target, progress);
   if (!restored.ok()) {
     if (folder_is_new) RemoveUnusedFolder(folder, lock.get());
     return restored;
@@ -522,15 +533,15 @@ Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& targ
   EngineState state = RestoredState(file, store->url(), *restored);
   Status status = MoveSpoolAside(folder);
   if (status.ok()) status = MakeOwnFolder(folder + "/spool", path);
-  state.file = FileIdOf(temporary);
+  state.file = FileIdOf(copy.path());
   if (status.ok()) status = file.SaveAll(&state, restored->table);
-  // link(2) refuses to overwrite what may have appeared meanwhile.
-  if (status.ok() && ::link(temporary.c_str(), path.c_str()) != 0) {
-    status = ErrnoStatus(errno, "move restored database to", path);
-    (void)RemoveFile(folder + "/state");  // it is not that file's
-    (void)RemoveFile(folder + "/state-redo");
+  if (status.ok()) {
+    status = copy.MoveTo(path);
+    if (!status.ok()) {
+      (void)RemoveFile(folder + "/state");  // it is not that file's
+      (void)RemoveFile(folder + "/state-redo");
+    }
   }
-  ::unlink(temporary.c_str());
   if (status.ok()) status = SyncFolder(ParentFolder(path));
   if (!status.ok()) return status;
   // As it is from now on, links and all. Without it the first start compares every page.

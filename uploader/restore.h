@@ -62,36 +62,38 @@ struct RestorePlan {
 };
 
 // Finds what the target means and checks that the log up to there is without a hole, without reading the pages. Errors
-// as RestoreFile's.
+// as TemporaryCopy::Restore's.
 Result<RestorePlan> PlanRestore(Store* store, const RestoreTarget& target);
 
-// Writes the database into `path`, which must not exist; proves it by reading it back; fsyncs. On error the file is
-// removed.
-Result<RestoredDatabase> RestoreFile(Store* store, const RestoreTarget& target, const std::string& path,
-                                     const RestoreProgress& progress);
-
-// A file of a replica folder that holds a copy of the database for a while. It is locked as long as this object, or its
-// process, lives: RemoveAbandoned removes those of processes that were killed. One thread at a time.
+// A file that holds a copy of the database for a while. It is locked as long as this object, or its process, lives:
+// those of processes that were killed are removed by the next one, or by RemoveAbandoned. One thread at a time.
 class TemporaryCopy {
  public:
-  static Result<TemporaryCopy> Create(const std::string& folder);
-  // Removes copies that nobody works with. Any thread, any process.
+  // In a replica folder: <folder>/copy-<16 hexadecimal digits>.
+  static Result<TemporaryCopy> In(const std::string& folder);
+  // Of what is to become `path`: <path>.restore-<16 hexadecimal digits>.
+  static Result<TemporaryCopy> Beside(const std::string& path);
+  // Removes copies in a replica folder that nobody works with. Any thread, any process.
   static void RemoveAbandoned(const std::string& folder);
-  TemporaryCopy(TemporaryCopy&& other) noexcept = default;
+  TemporaryCopy(TemporaryCopy&& other) noexcept;
   TemporaryCopy& operator=(TemporaryCopy&&) = delete;
   ~TemporaryCopy();  // removes it
 
   const std::string& path() const { return path_; }
-  // RestoreFile into this file, which is empty.
+  // Writes the database into this file, which is empty; proves it by reading it back; fsyncs.
   Result<RestoredDatabase> Restore(Store* store, const RestoreTarget& target, const RestoreProgress& progress);
+  // Gives the file that name, which must be free. From then on the lock is gone, whatever comes of it.
+  Status MoveTo(const std::string& path);
 
  private:
+  static Result<TemporaryCopy> Create(const std::string& prefix);
+  static void RemoveAbandonedOf(const std::string& prefix);
   TemporaryCopy(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
   std::string path_;
   UniqueFd fd_;  // holds the lock
 };
 
-// RestoreFile under a temporary name in the folder of `path`, then moves it there; refuses when `path` or a WAL or
+// Restores under a temporary name in the folder of `path`, then moves it there; refuses when `path` or a WAL or
 // journal beside it exists. Leaves <path>-replica/state, so that the history goes on where it ended. Of several that
 // restore to one path at the same time, one does it and the others wait, and find that it exists (kExists).
 Result<RestoredDatabase> RestoreDatabase(Store* store, const RestoreTarget& target, const std::string& path,

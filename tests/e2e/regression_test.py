@@ -270,6 +270,32 @@ print(len(os.listdir("/proc/self/task")) > 1)
         os.close(index)
         self.assertEqual((out, host.returncode), ("True\n", 0))
 
+    def test_the_next_restore_removes_the_copy_of_a_killed_one(self):
+        """It took the database's size until somebody looked."""
+        db = connect(self.path("app.db"))
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE t(x)")
+        one(db, "SELECT replica_attach(?)", self.url())
+        db.execute("WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) "
+                   "INSERT INTO t SELECT randomblob(100000) FROM n")
+        sync(db)
+        out = self.path("out.db")
+        for _ in range(20):
+            restoring = subprocess.Popen([harness.COMMAND, "restore", self.url(), "-o", out], stdout=subprocess.DEVNULL,
+                                         env=clean_environment(REPLICA_CONFIG="off"))
+            while restoring.poll() is None and not glob.glob(out + ".restore-*"):
+                pass
+            restoring.kill()
+            restoring.wait()
+            if not os.path.exists(out):
+                break
+            os.remove(out)
+        self.assertEqual(len(glob.glob(out + ".restore-*")), 1)
+        restore(self.url(), out)
+        self.assertEqual(glob.glob(out + ".restore-*"), [])
+        self.assertEqual(image(sqlite3.connect(out)), image(db))
+        db.close()
+
 
 if __name__ == "__main__":
     harness.main()
