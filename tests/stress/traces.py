@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Prints what the processes of a stress run did, in order of time: the points of schedule.c and the run's own records.
 
-  tests/schedules/traces.py FOLDER [--last SECONDS] [--delays] [--process PID] [--grep TEXT]
+  tests/stress/traces.py FOLDER [--last SECONDS] [--delays] [--process PID] [--grep TEXT]
 """
 import argparse
 import datetime

@@ -78,7 +78,7 @@ def change(db, rng):
         db.execute("INSERT INTO t(a, b) SELECT a, b FROM t WHERE length(b) < 300 LIMIT 5")
         db.execute("ROLLBACK TO s")
         db.execute("RELEASE s")
-    elif one(db, "SELECT sum(length(b)) FROM t") or 0 > 150000:
+    elif (one(db, "SELECT sum(length(b)) FROM t") or 0) > 150000:
         db.execute("DELETE FROM t WHERE id % 2 = 0")
         db.execute("PRAGMA incremental_vacuum(%d)" % rng.randrange(1, 60)).fetchall()
     if (one(db, "SELECT sum(length(b)) FROM t") or 0) > 300000:

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The totals of a campaign: sums, the kinds of problems with their seeds, the seeds that failed. Exit code 1 if any.
 
-  tests/schedules/totals.py FILE      lines of JSON, as stress.py prints them
+  tests/stress/totals.py FILE      lines of JSON, as stress.py prints them
 """
 import collections
 import json
