@@ -1,14 +1,13 @@
 """Bad input and bad weather: each one a clear error (what, where, what to do), and nothing lost or half-written."""
 import glob
 import http.client
-import http.server
 import os
 import shutil
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
-import threading
 import time
 
 import harness
@@ -283,82 +282,38 @@ class S3Replica(harness.TestCase):
         self.assertIsNone(status(db)["txid"]["committed"])
         self.assert_trouble(db, "no answer from http://127.0.0.1:%d" % port, 1500)
 
-    def fake(self, answer):
-        """A small HTTP server that answers every request in one way."""
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                answer(self)
-            do_PUT = do_HEAD = do_POST = do_GET
-
-            def log_message(self, *arguments):
-                pass
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        return "http://127.0.0.1:%d" % server.server_port
-
-    @staticmethod
-    def say(handler, code, body, **headers):
-        length = int(handler.headers.get("Content-Length") or 0)
-        handler.rfile.read(length)
-        handler.send_response(code)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        if handler.command != "HEAD":
-            handler.wfile.write(body)
-
     def test_wrong_region(self):
         xml = (b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region is wrong</Message>"
                b"<Region>eu-west-3</Region></Error>")
-        endpoint = self.fake(lambda h: self.say(h, 400, xml))
+        endpoint = self.serve(lambda request: request.say(400, xml))
         db = self.attach(self.url(), '"endpoint": "%s", %s' % (endpoint, KEYS))
         self.assert_trouble(db, "another region than \"us-east-1\", in \"eu-west-3\": set REPLICA_REGION")
 
     def test_not_an_s3_server(self):
-        endpoint = self.fake(lambda h: self.say(h, 200, b"<html>hello</html>"))
+        endpoint = self.serve(lambda request: request.say(200, b"<html>hello</html>"))
         db = self.attach(self.url(), '"endpoint": "%s", %s' % (endpoint, KEYS))
         self.assert_trouble(db, "the answer is not S3's; check REPLICA_ENDPOINT")
 
-    def test_store_that_ignores_conditional_puts_is_refused(self):
+    @staticmethod
+    def take_everything(request):
         listing = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
-        endpoint = self.fake(lambda h: self.say(h, 200, listing if h.command == "GET" else b""))
+        request.say(200, listing if request.command == "GET" else b"")
+
+    def test_store_that_ignores_conditional_puts_is_refused(self):
+        endpoint = self.serve(self.take_everything)
         db = self.attach(self.url(), '"endpoint": "%s", %s' % (endpoint, KEYS))
         self.assert_trouble(db, "ignores If-None-Match")
 
-    def proxy(self, refuse=None, spoil=None):
-        """A proxy to the real server. `refuse` answers instead of it (code, body) or lets the request pass (None). `spoil`
-        takes the answer's body and may send it in its own way: then it returns true."""
-        import http.client
-        real = S3_ENDPOINT.split("://")[1]
-
-        def answer(handler):
-            body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
-            refused = refuse(handler) if refuse else None
-            if refused:
-                handler.send_response(refused[0])
-                handler.send_header("Content-Length", str(len(refused[1])))
-                handler.end_headers()
-                if handler.command != "HEAD":
-                    handler.wfile.write(refused[1])
-                return
-            upstream = http.client.HTTPConnection(real)
-            upstream.request(handler.command, handler.path, body, dict(handler.headers))
-            reply = upstream.getresponse()
-            data = reply.read()
-            upstream.close()
-            if spoil and spoil(handler, reply, data):
-                handler.close_connection = True
-                return
-            handler.send_response(reply.status)
-            length = reply.getheader("Content-Length") if handler.command == "HEAD" else str(len(data))
-            handler.send_header("Content-Length", length)
-            handler.end_headers()
-            if handler.command != "HEAD":
-                handler.wfile.write(data)
-        return self.fake(answer)
+    @staticmethod
+    def forward(request):
+        """What the real server answers: status, body, headers."""
+        real = http.client.HTTPConnection(S3_ENDPOINT.split("://")[1], timeout=30)
+        real.request(request.command, request.path, request.body, dict(request.headers))
+        reply = real.getresponse()
+        data = reply.read()
+        real.close()
+        return reply.status, data, {name: value for name, value in reply.getheaders()
+                                    if name not in ("Connection", "Date", "Transfer-Encoding")}
 
     def work_through(self, endpoint, commits):
         db = self.attach(self.url(), '"endpoint": "%s", "sync_interval_ms": 0, %s' % (endpoint, KEYS))
@@ -371,26 +326,28 @@ class S3Replica(harness.TestCase):
         return expected
 
     def test_slow_down_is_tried_again(self):
-        count = {"n": 0}
+        requests = []
 
-        def refuse(handler):
-            count["n"] += 1
-            return (503, b"<Error><Code>SlowDown</Code></Error>") if count["n"] % 2 == 0 else None
-        expected = self.work_through(self.proxy(refuse=refuse), 5)
-        self.assertGreater(count["n"], 10)
+        def answer(request):
+            requests.append(request.path)
+            if len(requests) % 2 == 0:
+                return request.say(503, b"<Error><Code>SlowDown</Code></Error>")
+            request.say(*self.forward(request))
+        expected = self.work_through(self.serve(answer), 5)
+        self.assertGreater(len(requests), 10)
         self.assert_restores(self.url(), "latest", expected, 4096, harness.s3_environment())
 
     def test_answer_that_is_lost_is_no_rival(self):
         """A PUT that is stored but whose answer never comes: the retry meets its own object."""
         lost = []
 
-        def spoil(handler, reply, data):
-            if handler.command != "PUT" or "/log/" not in handler.path or handler.path in lost:
-                return False
-            lost.append(handler.path)
-            handler.connection.shutdown(socket.SHUT_RDWR)
-            return True
-        expected = self.work_through(self.proxy(spoil=spoil), 4)
+        def answer(request):
+            reply = self.forward(request)
+            if request.command != "PUT" or "/log/" not in request.path or request.path in lost:
+                return request.say(*reply)
+            lost.append(request.path)
+            request.connection.shutdown(socket.SHUT_RDWR)
+        expected = self.work_through(self.serve(answer), 4)
         self.assertGreaterEqual(len(lost), 4)
         self.assert_restores(self.url(), "latest", expected, 4096, harness.s3_environment())
 
@@ -398,24 +355,19 @@ class S3Replica(harness.TestCase):
         """A restore through answers that end too early, once each, and others that come in small pieces."""
         cut = []
 
-        def spoil(handler, reply, data):
-            if handler.command != "GET" or len(data) < 300 or not reply.getheader("Content-Length"):
-                return False
-            handler.send_response(reply.status)
-            for name in ("Content-Length", "Content-Range", "Content-Type"):
-                if reply.getheader(name):
-                    handler.send_header(name, reply.getheader(name))
-            handler.end_headers()
-            if handler.path not in cut:
-                cut.append(handler.path)
-                handler.wfile.write(data[:len(data) // 2])
-                return True
+        def answer(request):
+            code, data, headers = self.forward(request)
+            if request.command != "GET" or len(data) < 300 or "Content-Length" not in headers:
+                return request.say(code, data, headers)
+            if request.path not in cut:
+                cut.append(request.path)
+                return request.say(code, data[:len(data) // 2], headers)
+            request.say(code, b"", headers)
             for at in range(0, len(data), 4096):
-                handler.wfile.write(data[at:at + 4096])
+                request.wfile.write(data[at:at + 4096])
                 time.sleep(0.01)
-            return True
         expected = self.work_through(S3_ENDPOINT, 4)
-        endpoint = self.proxy(spoil=spoil)
+        endpoint = self.serve(answer)
         self.assert_restores(self.url(), "latest", expected, 4096, harness.s3_environment(REPLICA_ENDPOINT=endpoint))
         self.assertTrue(cut)
 
@@ -423,25 +375,12 @@ class S3Replica(harness.TestCase):
         """As Amazon does with a bucket in another region than the request was signed for; the rest is the real server."""
         scopes = []
 
-        def answer(handler):
-            region = handler.headers["Authorization"].split("/")[2]
-            scopes.append(region)
-            if region != "eu-south-1":
-                return self.say(handler, 301, b"<Error><Code>PermanentRedirect</Code></Error>", x_amz_bucket_region="eu-south-1")
-            body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
-            connection = http.client.HTTPConnection(S3_ENDPOINT.split("://")[1], timeout=30)
-            connection.request(handler.command, handler.path, body, dict(handler.headers))
-            got = connection.getresponse()
-            data = got.read()
-            handler.send_response(got.status)
-            for name, value in got.getheaders():
-                if name.lower() not in ("connection", "transfer-encoding"):
-                    handler.send_header(name, value)
-            handler.end_headers()
-            if handler.command != "HEAD":
-                handler.wfile.write(data)
-            connection.close()
-        endpoint = self.fake(answer)
+        def answer(request):
+            scopes.append(request.headers["Authorization"].split("/")[2])
+            if scopes[-1] != "eu-south-1":
+                return request.say(301, b"<Error><Code>PermanentRedirect</Code></Error>", {"x-amz-bucket-region": "eu-south-1"})
+            request.say(*self.forward(request))
+        endpoint = self.serve(answer)
         db = self.attach(self.url(), '"endpoint": "%s", "sync_interval_ms": 0, %s' % (endpoint, KEYS))
         for i in range(3):
             db.execute("INSERT INTO t VALUES (?)", (i,))
@@ -455,25 +394,9 @@ class S3Replica(harness.TestCase):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
                         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.path("key.pem"), "-out",
                         self.path("cert.pem")], check=True, capture_output=True)
-        import ssl
-        listing = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
-        endpoint = self.fake(lambda h: self.say(h, 200, listing if h.command == "GET" else b""))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.path("cert.pem"), self.path("key.pem"))
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(handler):
-                self.say(handler, 200, listing if handler.command == "GET" else b"")
-            do_PUT = do_HEAD = do_POST = do_GET
-
-            def log_message(self, *arguments):
-                pass
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        endpoint = "https://127.0.0.1:%d" % server.server_port
+        endpoint = self.serve(self.take_everything, context)
         db = self.attach(self.url(), '"endpoint": "%s", %s' % (endpoint, KEYS))
         self.assert_trouble(db, "certificate of https://127.0.0.1:.* does not verify.*REPLICA_CA_FILE")
         # With the CA the certificate is accepted; the fake store then fails for another reason.

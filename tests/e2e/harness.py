@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import hmac
 import http.client
+import http.server
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import urllib.parse
@@ -184,6 +186,30 @@ def without_preload(environment):
     return {k: v for k, v in environment.items() if k != "LD_PRELOAD"}
 
 
+class HttpRequest(http.server.BaseHTTPRequestHandler):
+    """A request to the server of TestCase.serve(), whose body has been read."""
+
+    def do_GET(self):
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.answer(self)
+    do_DELETE = do_HEAD = do_POST = do_PUT = do_GET
+
+    def say(self, code, data=b"", headers={}):
+        """Answers. Headers may give a Content-Length that is not the data's."""
+        self.send_response(code)
+        for name, value in {"Content-Length": len(data), **headers}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            try:
+                self.wfile.write(data)
+            except OSError:
+                pass  # the client had enough of it
+
+    def log_message(self, *_):
+        pass
+
+
 class TestCase(unittest.TestCase):
     """Each test in a folder of its own."""
 
@@ -196,6 +222,17 @@ class TestCase(unittest.TestCase):
 
     def url(self, name="replica"):
         return "file://" + self.path(name)
+
+    def serve(self, answer, tls=None):
+        """An HTTP server (HTTPS with an SSLContext) that calls `answer(request)` for each HttpRequest; returns its URL."""
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), HttpRequest)
+        server.answer = answer
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return "http%s://127.0.0.1:%d" % ("s" if tls else "", server.server_port)
 
     def generations(self, name="replica"):
         return [entry for entry in os.listdir(self.path(name)) if len(entry) == 32]

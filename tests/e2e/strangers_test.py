@@ -1,5 +1,4 @@
 """What an outside review found about endpoints, slow stores, setuid programs and terminals, as tests named for it."""
-import http.server
 import json
 import os
 import pwd
@@ -26,22 +25,10 @@ class Endpoints(harness.TestCase):
         """An HTTP server that refuses everything; its URL, and the headers of the requests it got."""
         requests = []
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                requests.append(dict(self.headers))
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                self.send_response(404)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-            do_HEAD = do_PUT = do_POST = do_GET
-
-            def log_message(self, *_):
-                pass
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        return "http://127.0.0.1:%d" % server.server_port, requests
+        def refuse(request):
+            requests.append(dict(request.headers))
+            request.say(404)
+        return self.serve(refuse), requests
 
     def attach(self, **options):
         """In a process with keys configured for an endpoint of its own; what it says, and what both endpoints got."""
@@ -239,24 +226,7 @@ class Terminals(harness.TestCase):
         hidden = "\x1b[8m\x1b[31;44m\x9b31m\x7f\u202e\u2066\u200f\x07\r"
         # XML has no place for most controls: as a store's parser-proof text they come by character references, too.
         body = ("<Error><Code>Odd%s</Code><Message>text%s</Message></Error>" % (hidden, hidden)).encode()
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                self.send_response(400)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
-            do_HEAD = do_PUT = do_POST = do_GET
-
-            def log_message(self, *_):
-                pass
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        environment = clean_environment(REPLICA_ENDPOINT="http://127.0.0.1:%d" % server.server_port,
+        environment = clean_environment(REPLICA_ENDPOINT=self.serve(lambda request: request.say(400, body)),
                                         REPLICA_CONFIG="off", REPLICA_ACCESS_KEY_ID="a", REPLICA_SECRET_ACCESS_KEY="b")
         for arguments in (("check", "s3://bucket/x"), ("history", "s3://bucket/x"),
                           ("restore", "s3://bucket/x", "-o", "out.db")):

@@ -1,7 +1,6 @@
 """What an outside review found, as tests: each failed before its fault was repaired, and is named for it."""
 import ctypes
 import glob
-import http.server
 import json
 import os
 import pwd
@@ -11,7 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import unittest
 
@@ -778,33 +776,6 @@ class Outage(ReplacedFile):
 class HostileStore(TrustCase):
     """Answers of a store that means ill end in words, soon, and in little memory."""
 
-    def serve(self, answer):
-        """An HTTP server: `answer(path, headers)` gives (status, headers, body)."""
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                code, headers, body = answer(self.path, self.headers)
-                self.send_response(code)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    try:
-                        self.wfile.write(body)
-                    except OSError:  # whoever has seen enough hangs up
-                        self.close_connection = True
-            do_HEAD = do_PUT = do_POST = do_GET
-
-            def log_message(self, *_):
-                pass
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        return "http://127.0.0.1:%d" % server.server_address[1]
-
     def restore_from(self, endpoint):
         """What a restore says; it must not take more than half a gigabyte."""
         code = ("import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))\nfrom harness import *\n"
@@ -829,22 +800,22 @@ class HostileStore(TrustCase):
         """Two tokens in turns went on for ever; a new token each time took all memory."""
         tokens = iter(range(10**9))
         for keys in ((), ("a",), ("b", "a")):
-            endpoint = self.serve(lambda path, headers: (200, {}, self.page(next(tokens), *keys)))
+            endpoint = self.serve(lambda request: request.say(200, self.page(next(tokens), *keys)))
             self.assertIn("lists without getting on", self.restore_from(endpoint))
-        endpoint = self.serve(lambda path, headers: (200, {}, self.page("a" if "token=b" in path else "b", "k")))
+        endpoint = self.serve(lambda request: request.say(
+            200, self.page("a" if "token=b" in request.path else "b", "k")))
         self.assertIn("lists without getting on", self.restore_from(endpoint))
 
     @unittest.skipIf(SANITIZED, "a sanitizer takes more address space than the test allows")
     def test_texts_without_a_bound_and_with_our_secrets(self):
         """A region of 10 MB was an event of 10 MB, and the log then read as empty; keys that a store echoes were logged."""
-        def answer(path, headers):
-            return 301, {}, b"<Error><Code>PermanentRedirect</Code><Region>" + b"r" * 10000000 + b"</Region></Error>"
-        said = self.restore_from(self.serve(answer))
+        redirect = b"<Error><Code>PermanentRedirect</Code><Region>" + b"r" * 10000000 + b"</Region></Error>"
+        said = self.restore_from(self.serve(lambda request: request.say(301, redirect)))
         self.assertIn("the bucket is in another region", said)
 
-        def echo(path, headers):
-            return 400, {}, ("<Error><Code>Bad\x1b[8m</Code><Message>%s thesecretkey %s theaccesskey</Message></Error>" %
-                             ("m" * 50, headers.get("x-amz-security-token"))).encode()
+        def echo(request):
+            request.say(400, ("<Error><Code>Bad\x1b[8m</Code><Message>%s thesecretkey %s theaccesskey</Message></Error>" %
+                              ("m" * 50, request.headers.get("x-amz-security-token"))).encode())
         said = self.restore_from(self.serve(echo))
         for secret in ("thesecretkey", "thesessiontoken", "theaccesskey", "\x1b"):
             self.assertNotIn(secret, said)
@@ -852,9 +823,8 @@ class HostileStore(TrustCase):
     @unittest.skipIf(SANITIZED, "a sanitizer takes more address space than the test allows")
     def test_a_body_that_never_ends(self):
         """It was gathered until the memory ended; the exception then left through libcurl on a thread of ours."""
-        def answer(path, headers):
-            return 200, {}, b"<x>" * 10000000
-        self.assertRegex(self.restore_from(self.serve(answer)), "sent more than|out of memory|bad_alloc|not S3's")
+        endpoint = self.serve(lambda request: request.say(200, b"<x>" * 10000000))
+        self.assertRegex(self.restore_from(endpoint), "sent more than|out of memory|bad_alloc|not S3's")
 
 
 if __name__ == "__main__":
