@@ -42,15 +42,17 @@ class Outage(harness.TestCase):
         with self.lock:
             return [r for r in self.requests if r[0] >= moment]
 
-    def make(self, count=DATABASES, name="db"):
-        out = []
-        for i in range(count):
-            db = connect(self.path("%s%d.db" % (name, i)), check_same_thread=False)
-            self.addCleanup(db.close)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("CREATE TABLE t(a)")
-            one(db, "SELECT replica_attach(?, ?)", "s3://%s/%s%d" % (fake_s3.BUCKET, name, i), json.dumps(self.options))
-            out.append(db)
+    def attach(self, name, url=None):
+        db = connect(self.path(name + ".db"), check_same_thread=False)
+        self.addCleanup(db.close)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE t(a)")
+        url = url or "s3://%s/%s" % (fake_s3.BUCKET, name)
+        one(db, "SELECT replica_attach(?, ?)", url, json.dumps(self.options))
+        return db
+
+    def make(self, count=DATABASES):
+        out = [self.attach("db%d" % i) for i in range(count)]
         for db in out:
             sync(db)
         return out
@@ -60,8 +62,8 @@ class Outage(harness.TestCase):
         txid = status(db)["txid"]
         return txid["acknowledged"] != txid["captured"] or status(db)["state"] != "streaming"
 
-    def events(self, i, name="db"):
-        with open(self.path("%s%d.db-replica/events" % (name, i))) as file:
+    def events(self, i):
+        with open(self.path("db%d.db-replica/events" % i)) as file:
             return [json.loads(line) for line in file]
 
     def outage(self, dbs, failure, seconds):
@@ -204,14 +206,7 @@ class Outage(harness.TestCase):
 
     def test_attaches_during_an_outage_take_turns(self):
         self.fail((503, "SlowDown", {}))
-        dbs = []
-        for i in range(6):
-            db = connect(self.path("new%d.db" % i), check_same_thread=False)
-            self.addCleanup(db.close)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("CREATE TABLE t(a)")
-            one(db, "SELECT replica_attach(?, ?)", "s3://%s/new%d" % (fake_s3.BUCKET, i), json.dumps(self.options))
-            dbs.append(db)
+        dbs = [self.attach("new%d" % i) for i in range(6)]
         time.sleep(1)
         begin = time.monotonic()
         time.sleep(8)
@@ -252,16 +247,9 @@ class Outage(harness.TestCase):
         other.stdin.flush()
 
     def test_a_folder_that_cannot_be_reached(self):
-        dbs = []
-        for i in range(4):
-            db = connect(self.path("file%d.db" % i), check_same_thread=False)
-            self.addCleanup(db.close)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("CREATE TABLE t(a)")
-            one(db, "SELECT replica_attach(?, ?)", "file://%s/%d" % (self.path("mount"), i),
-                json.dumps({"sync_interval_ms": 50}))
+        dbs = [self.attach("file%d" % i, "file://%s/%d" % (self.path("mount"), i)) for i in range(4)]
+        for db in dbs:
             sync(db)
-            dbs.append(db)
         os.rename(self.path("mount"), self.path("away"))
         with open(self.path("mount"), "w"):
             pass  # ENOTDIR, as any user can have it
