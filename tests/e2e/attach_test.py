@@ -59,12 +59,8 @@ class Attach(harness.TestCase):
         first.execute("CREATE TABLE other.o(x)")
         sync(second)
         self.assertEqual(status(second)["txid"]["committed"], status(second)["txid"]["acknowledged"])
-        for _ in range(100):  # a leader that sleeps is woken by the commit itself
-            if status(second)["commit_wakes"] > 0:
-                break
-            time.sleep(0.05)
-            second.execute("INSERT INTO t VALUES (1)")
-        self.assertGreater(status(second)["commit_wakes"], 0)
+        # A leader that sleeps is woken by the commit itself.
+        self.wait_for(lambda: second.execute("INSERT INTO t VALUES (1)") and status(second)["commit_wakes"] > 0)
         sync(second)
         sync(first, "other")
         expected = image(first)
@@ -141,7 +137,7 @@ for i in range(10**6):
     db.execute("INSERT INTO t VALUES (randomblob(300))")
 """ % (os.path.dirname(os.path.abspath(__file__)), self.path("app.db"), self.url())], stdout=subprocess.PIPE)
         self.assertEqual(writer.stdout.readline(), b"ready\n")
-        time.sleep(1.2)
+        self.wait_for(lambda: len(glob.glob(self.path("replica/*/log/*"))) >= 3)
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
@@ -162,7 +158,7 @@ for i in range(10**6):
         for i in range(4):
             db.execute("INSERT INTO t VALUES (?)", (i,))
             images.append((image(db), time.time()))
-            time.sleep(0.05)
+            time.sleep(0.05)  # the moment is well before the next commit
         sync(db)
         for data, moment in images:
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + ("%.6f" % (moment % 1))[1:] + "Z"
@@ -232,7 +228,7 @@ for i in range(10**6):
             one(db, "SELECT replica_snapshot()")
             moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + ("%.6f" % (time.time() % 1))[1:] + "Z"
             expected = image(db)
-            time.sleep(0.01)
+            time.sleep(0.01)  # so much later is the next snapshot
             one(db, "SELECT replica_snapshot()")
             self.assert_restores(self.url(), moment, expected, 4096)
             db.execute("INSERT INTO t VALUES (1)")

@@ -276,7 +276,7 @@ class S3Replica(harness.TestCase):
             port = free.getsockname()[1]
         db = self.attach(self.url(), '"endpoint": "http://127.0.0.1:%d", %s' % (port, KEYS))
         db.execute("INSERT INTO t VALUES (1)")
-        time.sleep(0.3)
+        self.wait_for(lambda: status(db)["last_error"])
         # Nobody knows what the store has, so nobody may say 0.
         self.assertEqual(status(db)["lag"], {"txids": None, "bytes": 0, "seconds": None})
         self.assertIsNone(status(db)["txid"]["committed"])

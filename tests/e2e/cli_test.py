@@ -214,6 +214,7 @@ class CommandTest(harness.TestCase):
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
             silent.listen(50)
+            silent.settimeout(30)
             environment = clean_environment(
                 REPLICA_ACCESS_KEY_ID="k", REPLICA_SECRET_ACCESS_KEY="s", REPLICA_REGION="x",
                 REPLICA_ENDPOINT="http://127.0.0.1:%d" % silent.getsockname()[1])
@@ -222,9 +223,9 @@ class CommandTest(harness.TestCase):
                 process = subprocess.Popen([COMMAND, *command], cwd=self.folder, env=environment,
                                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 self.addCleanup(process.kill)
-                time.sleep(0.5)
-                process.send_signal(signal.SIGINT)
-                self.assertEqual(process.wait(15), 130, command)
+                with silent.accept()[0]:
+                    process.send_signal(signal.SIGINT)
+                    self.assertEqual(process.wait(15), 130, command)
 
     # --- working
 

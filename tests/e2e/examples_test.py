@@ -142,10 +142,10 @@ class PythonPackage(Case):
 
     def test_uploader_process_is_the_package_s_own_command(self):
         code = USE_PACKAGE % self.path("work", "p.db") + (
-            "import json, os\npid = json.loads(db.execute('SELECT replica_status()').fetchone()[0])['leader_pid']\n"
-            "assert pid != os.getpid()\nprint(os.readlink('/proc/%d/exe' % pid))\n")
-        # The child takes over within moments; until then the application uploads.
-        code = code.replace("import json, os\n", "import json, os, time\ntime.sleep(2)\n")
+            # The child takes over within moments; until then the application uploads.
+            "import json, os, time\npid = None\nwhile pid in (None, os.getpid()):\n    time.sleep(0.02)\n"
+            "    pid = json.loads(db.execute('SELECT replica_status()').fetchone()[0])['leader_pid']\n"
+            "print(os.readlink('/proc/%d/exe' % pid))\n")
         out = run(self.path("venv", "bin", "python"), "-c", code, REPLICA_URL=self.url(), REPLICA_UPLOADER="process")
         found = glob.glob(self.path("venv", "lib", "python3*", "site-packages", "libreplica", "replica"))
         self.assertEqual(out.strip(), found[0])

@@ -2,6 +2,8 @@
 silently left out (Invariant NoSilentGap). Each case was once a silent divergence."""
 import fcntl
 import os
+import pathlib
+import re
 import shutil
 import sqlite3
 import struct
@@ -55,7 +57,8 @@ class ForeignWriter(harness.TestCase):
         db = connect(self.path("app.db"))
         one(db, "SELECT replica_attach(?)", self.url())
         one(db, "SELECT count(*) FROM u")
-        time.sleep(0.3)
+        waiter = re.compile(r" -> OFDLCK .*:%d " % os.fstat(fd).st_ino)  # our leader
+        self.wait_for(lambda: waiter.search(pathlib.Path("/proc/locks").read_text()))
         self.plain("PRAGMA wal_checkpoint(PASSIVE)", "INSERT INTO t VALUES ('the next WAL')")
         os.close(fd)
         self.assert_equal(db)
@@ -176,7 +179,7 @@ for i in range(int(sys.argv[2])):
         largest = 0
         while any(w.poll() is None for w in writers):
             largest = max(largest, os.path.getsize(self.path("app.db-wal")))
-            time.sleep(0.01)
+            time.sleep(0.01)  # the size is looked at so often
         self.assertEqual([w.returncode for w in writers], [0, 0])
         self.assertEqual(sync(db), before + 12000)
         self.assertEqual(self.resyncs(), 0)
@@ -239,6 +242,9 @@ for line in sys.stdin:
             leader.stdin.flush()
             return int(leader.stdout.readline())
 
+        def told():
+            return self.replica_json("status", self.path("app.db"), code=None)["databases"][0]
+
         self.make()
         self.plain("INSERT INTO t VALUES ('t0')", "INSERT INTO u VALUES ('u0')")
         keep = sqlite3.connect(self.path("app.db"), isolation_level=None)
@@ -246,22 +252,34 @@ for line in sys.stdin:
         leader = lead()
         synced(leader)
         spool = self.path("app.db-replica", "spool")
-        journals = {}
-        for change in ("UPDATE t SET x = 't1'", "UPDATE t SET x = 't2'"):
+        shm = open(self.path("app.db-shm"), "r+b")  # to the end: closing it would drop the locks of `keep`
+        self.addCleanup(shm.close)
+
+        def held(mark):
+            wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 123 + mark, 1, 0)
+            return struct.unpack("hhqqi4x", fcntl.fcntl(shm, fcntl.F_OFD_GETLK, wanted))[0] != fcntl.F_UNLCK
+
+        def only_mark_0():
+            return [mark for mark in range(5) if held(mark)] == [0]
+
+        def change(*statements):
+            """In a new WAL, while the leader holds mark 0 alone."""
             self.plain("PRAGMA wal_checkpoint(PASSIVE)")
-            time.sleep(0.3)
-            self.plain(change)  # in a new WAL
-            for _ in range(40):
-                time.sleep(0.02)
-                for name in os.listdir(spool):
-                    if name.startswith("journal-"):
-                        with open(os.path.join(spool, name), "rb") as file:
-                            journals[name] = file.read()
+            self.wait_for(only_mark_0)
+            self.plain(*statements)
+
+        begin = told()["txid"]["committed"]
+        for i in (1, 2):
+            change("UPDATE t SET x = 't%d'" % i)
+            self.wait_for(lambda: told()["txid"]["committed"] == begin + i and only_mark_0())
+        journals = {}
+        for name in os.listdir(spool):
+            if name.startswith("journal-"):
+                with open(os.path.join(spool, name), "rb") as file:
+                    journals[name] = file.read()
         self.assertTrue(journals, "the case needs a journal")
         synced(leader)
-        self.plain("PRAGMA wal_checkpoint(PASSIVE)")
-        time.sleep(0.3)
-        self.plain("UPDATE t SET x = 't3'", "UPDATE u SET x = 'u3'")
+        change("UPDATE t SET x = 't3'", "UPDATE u SET x = 'u3'")
         last = synced(leader)
         leader.kill()
         leader.communicate()
@@ -270,7 +288,7 @@ for line in sys.stdin:
                 file.write(content)
         self.plain("PRAGMA wal_checkpoint(PASSIVE)")
         leader = lead()
-        time.sleep(0.5)
+        self.wait_for(lambda: told()["leader_pid"] == leader.pid)
         self.assertEqual(synced(leader), last, "nothing was committed")
         self.assertEqual(self.resyncs(), 0)
         leader.communicate()

@@ -39,13 +39,7 @@ class FullDisk(harness.TestCase):
         self.addCleanup(subprocess.run, ["umount", "-l", self.disk])
 
     def wait_for_error(self, db, pattern):
-        for _ in range(200):
-            report = status(db)
-            if report["last_error"]:
-                self.assertRegex(report["last_error"], pattern)
-                return
-            time.sleep(0.05)
-        self.fail("no error in status: %s" % report)
+        self.assertRegex(self.wait_for(lambda: status(db)["last_error"]), pattern)
 
     def test_Invariant_NeverInTheWay_the_replica_folder_is_full(self):
         url = "file://" + self.disk + "/replica"

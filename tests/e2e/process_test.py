@@ -49,9 +49,7 @@ for line in sys.stdin:
         leader = self.start(self.WRITER, path=path)
         other = self.start(self.WRITER, path=path)
         db = connect(path)
-        deadline = time.monotonic() + 20
-        while status(db)["state"] != "streaming" and time.monotonic() < deadline:
-            time.sleep(0.02)
+        self.wait_for(lambda: status(db)["state"] == "streaming")
         self.assertEqual(status(db)["leader_pid"], leader.pid)
         self.command(other, "INSERT INTO t VALUES ('by another process')")
         sync(db)
@@ -151,13 +149,14 @@ import threading
 db = connect(path, check_same_thread=False)
 db.execute("PRAGMA journal_mode=WAL")
 db.execute("CREATE TABLE t(x)")
-time.sleep(0.5)  # the leader waits for the store, with its connection open
+fds = lambda: [os.readlink("/proc/self/fd/" + n) for n in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + n)]
+while fds().count(path) < 2:  # until the leader has its connection, with which it waits for the store
+    time.sleep(0.01)
 closing = threading.Thread(target=db.close, daemon=True)
 closing.start()
-time.sleep(0.5)
+closing.join(0.5)
 assert closing.is_alive(), "the close waits for the store"
-inherited = [os.readlink("/proc/self/fd/" + n) for n in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + n)]
-assert path in inherited, "the leader's connection is still open: %s" % inherited
+assert path in fds(), "the leader's connection is still open: %s" % fds()
 pid = os.fork()
 if pid == 0:
     db = connect(path)
@@ -243,7 +242,7 @@ sys.stdin.read()
                 except FileNotFoundError:
                     pass
             self.assertFalse([link for link in links if link in (path, path + "-wal")], "the files are left alone")
-            time.sleep(0.005)
+            time.sleep(0.005)  # they are looked at so often
         self.command(self.start(self.WRITER, path=path), "INSERT INTO t VALUES (3)")
         db = connect(path)
         sync(db)
@@ -261,7 +260,7 @@ for i in range(40):
     db.execute("CREATE TABLE IF NOT EXISTS t(x)")
     db.execute("INSERT INTO t VALUES (1)")
     db.close()
-    time.sleep(0.05)
+    time.sleep(0.05)  # the next close comes within the bound of this one
 print("ready", flush=True)
 os._exit(0)
 """

@@ -216,7 +216,8 @@ class UploaderTest(harness.TestCase):
         os.rename(self.path("b.db"), self.path("a.db"))
         subprocess.run(["rm", "-r", self.path("a.db-replica")], check=True)
         code = APPLICATION.replace("for line in sys.stdin:", "db.execute('INSERT INTO t VALUES (1)')\n"
-                                   "import time\ntime.sleep(1)\nfor line in []:")
+                                   "import time\nwhile not harness.status(db)['last_error']: time.sleep(0.01)\n"
+                                   "for line in []:")
         for production, said in (("0", False), ("1", True)):
             done = subprocess.run([sys.executable, "-c", code, self.path("a.db")], capture_output=True, text=True, timeout=60,
                                   env=dict(self.environment(REPLICA_REQUIRED=production, REPLICA_SHUTDOWN_TIMEOUT="1s"),
@@ -365,8 +366,7 @@ class UploaderTest(harness.TestCase):
         pid = self.uploader(application, "process")["leader_pid"]
         os.kill(pid, signal.SIGSTOP)
         application.commit(3000)  # more than the ring of commit times holds
-        time.sleep(3)
-        self.assertGreater(application.status()["lag"]["seconds"], 2.5)
+        self.wait_for(lambda: application.status()["lag"]["seconds"] > 2.5)
         self.wait_for(lambda: not alive(pid), 60)
         application.sync()
         self.assertNotEqual(self.uploader(application, "process")["leader_pid"], pid)
@@ -406,9 +406,10 @@ class UploaderTest(harness.TestCase):
                 file.write("url: s3://b/p\nendpoint: http://127.0.0.1:%d\naccess-key-id: k\nsecret-access-key: s\n"
                            "restore: auto\ndbs: [{path: a.db}]\n" % silent.getsockname()[1])
             process = self.replicate(environment=clean_environment())
-            time.sleep(0.7)
-            process.terminate()
-            self.assertEqual(process.wait(15), 130)
+            silent.settimeout(30)
+            with silent.accept()[0]:
+                process.terminate()
+                self.assertEqual(process.wait(15), 130)
 
     def test_regression_a_truncated_control_block_ends_nothing(self):
         """SIGBUS ended the uploading of all databases."""
@@ -491,7 +492,7 @@ class UploaderTest(harness.TestCase):
         """The last close deleted the WAL while the dedicated process took over: it could not tell what had become of it."""
         rows = 0
         environment = self.environment(REPLICA_UPLOADER="process")
-        for milliseconds in list(range(0, 48, 4)) * 2:
+        for milliseconds in list(range(0, 48, 4)) * 2:  # the exit meets each step of a handover
             application = Application(self, self.path("a.db"), environment)
             application.commit(3)
             time.sleep(milliseconds / 1000)
@@ -505,7 +506,7 @@ class UploaderTest(harness.TestCase):
     def test_regression_a_visit_without_a_commit_costs_no_resync(self):
         """A position between two WALs was proven in memory only: each change of leaders compared every page."""
         for environment in (self.environment(), self.environment(REPLICA_UPLOADER="process")):
-            for milliseconds in (0, 30, 100):
+            for milliseconds in (0, 30, 100):  # how long a visit lasts
                 application = Application(self, self.path("a.db"), environment)
                 application.ask("db.execute('SELECT count(*) FROM t').fetchone()")
                 time.sleep(milliseconds / 1000)
