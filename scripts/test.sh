@@ -3,8 +3,8 @@
 #
 #   scripts/test.sh [preset]     release (default), debug, asan or tsan
 #
-# Takes some twenty minutes of two cores and 3 GB. Node's packages come from npm's registry, once for each build folder; with those
-# and Debian's packages there nothing is downloaded.
+# Takes some twenty minutes of two cores and 3 GB. Node's packages come from npm's registry and Python's from PyPI, once for each build
+# folder; with those and Debian's packages there nothing is downloaded. Without PyPI hosts_test.py is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=${1:-release}
