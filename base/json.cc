@@ -98,6 +98,7 @@ Json Json::Object() {
 }
 
 std::optional<Json> Json::Parse(std::string_view text) {
+  if (text.find('\0') != std::string_view::npos) return std::nullopt;  // nlohmann's parser takes it for the end
   Json root;
   Builder builder(&root);
   if (!nlohmann::json::sax_parse(text.begin(), text.end(), &builder)) return std::nullopt;

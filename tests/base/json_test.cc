@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <string>
 
 namespace replica {
 namespace {
@@ -38,6 +39,14 @@ TEST(JsonValue, TypesAreAskedFor) {
   EXPECT_EQ(*json->Find("d")->real(), 1.5);
   EXPECT_EQ(json->Find("d")->integer(), std::nullopt);
   EXPECT_EQ(json->Find("t")->flag(), nullptr);
+}
+
+// What followed a NUL was ignored: the document counted as valid.
+TEST(JsonValue, RegressionANulIsNoEnd) {
+  using std::string_literals::operator""s;
+  for (const std::string& bad : {"{}\0x"s, "1\0"s, "[1]\0{}"s, "\"a\0b\""s, "\0"s})
+    EXPECT_FALSE(Json::Parse(bad).has_value()) << bad;
+  EXPECT_EQ(*Json::Parse("\"\\u0000\"")->text(), "\0"s);
 }
 
 TEST(JsonValue, ForeignTextIsCheckedAndBounded) {
