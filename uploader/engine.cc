@@ -174,8 +174,8 @@ Status Engine::Stream() {
 
 Status Engine::ViewWork() {
   if (clock_.SteadyMicros() < view_retry_at_) return Ok();
-  Status status = SnapshotStep();
-  if (status.ok() && !needs_resync_ && control_->mark_wanted.load() != control_->mark_done.load()) status = Mark();
+  Status status = state_.unread ? Ok() : SnapshotStep();
+  if (status.ok() && !needs_resync_) status = Mark();
   if (status.code() != Code::kUnavailable) {
     if (status.ok()) view_attempts_ = 0;
     return status;
@@ -223,7 +223,7 @@ void Engine::Sleep() {
   until(events_.due());
   if (yield_by_ != 0) until(yield_by_);
   if (streaming) {
-    if (!queue_.empty() && !log_in_flight_) until(std::max(retry_at_, open));
+    if (!queue_.empty() && !log_in_flight_ && !state_.unread) until(std::max(retry_at_, open));
     if (SnapshotReady()) until(std::max(snapshot_retry_at_, open));
     if (state_.snapshot_txid != 0 && !looking_ && !Stopping()) until(std::max(look_at_, open));
     if (resting) {
@@ -255,7 +255,7 @@ void Engine::Sleep() {
       streaming && !resting && !needs_resync_ &&
       (((control_->sync_wanted.load() != captured_ticket_ || capture_due_) && queue_.empty() && !log_in_flight_) ||
        (!view_rests && ((control_->snapshot_wanted.load() != control_->snapshot_done.load() && !snapshot_) ||
-                        SnapshotDue() || control_->mark_wanted.load() != control_->mark_done.load())));
+                        SnapshotDue() || control_->mark_wanted.load() != control_->mark_done.load() || state_.unread)));
   if (!commit && !asked && !YieldsNow() && mailbox_->Empty()) FutexWait(&control_->wake_word, word, wait);
   control_->wake_at.store(kWakeNever, std::memory_order_seq_cst);
 }

@@ -82,7 +82,8 @@ Status Engine::Attach() {
 Status Engine::AttachLocal() {
   // Chains of WALs and file stamps are evidence within one start of the machine only. A power loss may take the
   // end of the WAL, and what is written afterwards may come to the same frame again; and it may leave a file's times
-  // older than its content.
+  // older than its content. Nor does the WAL prove what the file holds: with synchronous=OFF a power loss takes pages
+  // that a checkpoint has written.
   const bool same_boot = state_.boot == BootHash();
   const bool same_file = state_.file == FileId{} || (state_.file.inode == source_->file().inode &&
                                                      (state_.file.device == source_->file().device || !same_boot));
@@ -98,6 +99,7 @@ Status Engine::AttachLocal() {
   if (reachable) {
     state_.file = source_->file();
     state_.wal = source_->position();
+    if (!same_boot) state_.unread = true;
     (void)Save({});
     Activate();
     events_.AddLater("attach", "at TXID " + std::to_string(state_.txid) + ": nothing is missing since");

@@ -40,6 +40,8 @@ Result<PageTable> Engine::ScanAll() {
 }
 
 Status Engine::Resync() {
+  // What was captured since is of a file that was not what it was taken for.
+  if (std::exchange(state_.unread, false)) DropSpool("the machine was started since, and " + resync_reason_);
   const bool idle = queue_.empty() && !log_in_flight_;
   if (comparison_ == nullptr) {
     // The difference is taken against what the replica is known to hold.
@@ -125,11 +127,12 @@ Status Engine::EndResync() {
 
 // Every page is read after the verify was asked for. What is committed meanwhile is captured as ever; pages that are
 // not as captured are read again, the last few in a view of the very state that the verify then tells of. So a commit
-// that was lost before it was asked for is found; one that is lost while it runs, by the next.
+// that was lost before it was asked for is found; one that is lost while it runs, by the next. The same proves a file
+// that nobody has read since the machine was started.
 Status Engine::Mark() {
   if (scan_ == nullptr) {
     const uint32_t wanted = control_->mark_wanted.load();
-    if (wanted == control_->mark_done.load()) return Ok();
+    if (wanted == control_->mark_done.load() && !state_.unread) return Ok();
     mark_ticket_ = wanted;
     scan_ = std::make_unique<PageScan>(source_, options_.encode);
     scan_rounds_ = 0;
@@ -162,7 +165,9 @@ Status Engine::EndMark(bool same_size) {
   control_->mark_done.store(mark_ticket_, std::memory_order_release);
   NotifyWaiters(control_);
   if (read != table_.checksum() || !same_size)
-    LoseTrack("a verify read pages that differ from what the commits lead to");
+    LoseTrack("pages were read that differ from what the commits lead to");
+  else if (std::exchange(state_.unread, false))
+    (void)Save({});
   return Ok();
 }
 

@@ -31,6 +31,7 @@ bool DamagedHere(const Status& put, const EncodedSegment& e) {
 }  // namespace
 
 void Engine::Send() {
+  if (state_.unread) return;
   const int64_t now = clock_.SteadyMicros();
   if (!queue_.empty() && !log_in_flight_ && now >= retry_at_ && MaySend()) {
     const EncodedSegment& e = queue_.front().encoded;

@@ -57,7 +57,7 @@ std::string EncodeState(const EngineState& s) {
   AppendLittle<uint64_t>(out, static_cast<uint64_t>(s.snapshot_time));
   AppendLittle<uint64_t>(out, s.log_bytes);
   AppendLittle<uint32_t>(out, (s.partial ? 1U : 0U) | (s.restored ? 2U : 0U) | (s.fenced ? 4U : 0U) |
-                                  (s.behind ? 8U : 0U) | (s.claim_due ? 16U : 0U));
+                                  (s.behind ? 8U : 0U) | (s.claim_due ? 16U : 0U) | (s.unread ? 32U : 0U));
   AppendLittle<uint64_t>(out, s.stamp.device);
   AppendLittle<uint64_t>(out, s.stamp.inode);
   AppendLittle<uint64_t>(out, s.stamp.size);
@@ -111,6 +111,7 @@ bool DecodeState(std::string_view bytes, EngineState* s) {
   s->fenced = (flags & 4) != 0;
   s->behind = (flags & 8) != 0;
   s->claim_due = (flags & 16) != 0;
+  s->unread = (flags & 32) != 0;
   s->stamp.device = in.Little<uint64_t>();
   s->stamp.inode = in.Little<uint64_t>();
   s->stamp.size = in.Little<uint64_t>();

@@ -79,6 +79,7 @@ struct EngineState {
   bool fenced = false;     // another writer has appended
   bool behind = false;     // the replica holds log segments of ours that this state does not know (a power loss)
   bool claim_due = false;  // the claim at the URL names another folder; it is replaced once a segment is acknowledged
+  bool unread = false;     // the machine was started since, and the whole file was not read yet: nothing is sent before
   FileStamp stamp;         // of the database file when it held just txid, and there was no WAL; all zero: not known
   std::string url;         // without secrets
 };

@@ -68,6 +68,25 @@ def snapshot_first(job):
     return {}
 
 
+def unsynced_checkpoint(job):
+    """Rows change in place, a checkpoint writes them to the file, and the WAL begins anew: all of it acknowledged."""
+    app = Application(job)
+    app.open(checkpoint=0)
+    app.attach(sync_interval_ms=0)
+    for _ in range(20):
+        app.db.execute("INSERT INTO t(v) VALUES(?)", (app.rng.randbytes(3000),))
+    app.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    app.note_commit()
+    app.sync()
+    for change in range(2):
+        app.db.execute("UPDATE t SET v=? WHERE id=?", (app.rng.randbytes(3000), 5 + change))
+        app.note_commit()
+        app.sync()
+        if change == 0:
+            app.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    return {}
+
+
 def short_visits(job):
     """The database is opened, written to and closed again at once, many times in one process."""
     app = Application(job)

@@ -13,6 +13,7 @@ from recorder import LINK, MAKE_FOLDER, PUT, RENAME, WRITE
 
 RANDOM_STATES = 100
 RANDOM_SEED = 100
+DATABASE = "app/app.db"
 WAL = "app/app.db-wal"
 FOLDER = "app/app.db-replica"
 STATE = FOLDER + "/state"
@@ -62,6 +63,15 @@ class PowerLoss(unittest.TestCase):
             with self.subTest(wal=kept):
                 self.check(recording, recording.disk.end, {"model": "ext4", "replica": "remote", "files": {WAL: kept},
                                                            "aged": self.mark(recording, "ack")})
+
+    # ---- The file is not what the WAL goes on from
+
+    def test_checkpoint_without_a_sync(self):
+        """With synchronous=OFF the file lost what a checkpoint had written, while the next WAL was whole: the WAL proved
+        that nothing was missing."""
+        recording = self.live("unsynced_checkpoint", synchronous="OFF")
+        self.check(recording, recording.disk.end, {"model": "ext4", "replica": "remote", "files": {DATABASE: "nothing"},
+                                                   "aged": self.mark(recording, "ack", 0)})
 
     # ---- A fork of the history that was forgotten
 
