@@ -1,5 +1,5 @@
-// A running SHA-256, OpenSSL's, and the MD5 that S3 wants of some requests. They need no memory, and cannot fail. Not
-// thread-safe.
+// A running SHA-256, OpenSSL's, its HMAC, and the MD5 that S3 wants of some requests. They need no memory, and cannot
+// fail. Not thread-safe.
 #ifndef LIBREPLICA_BASE_SHA256_H_
 #define LIBREPLICA_BASE_SHA256_H_
 
@@ -26,6 +26,7 @@ class Sha256 {
   SHA256_CTX context_;
 };
 
+Sha256::Digest HmacSha256(std::string_view key, std::string_view bytes);
 std::array<uint8_t, 16> Md5Of(std::string_view bytes);
 
 }  // namespace replica

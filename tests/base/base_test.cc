@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/control_block.h"
 #include "base/fs.h"
+#include "base/sha256.h"
 #include "tests/temporary_folder.h"
 
 namespace replica {
@@ -62,6 +63,20 @@ TEST(Bytes, IdsAreParsedStrictly) {
   EXPECT_EQ(number, 255U);
   EXPECT_FALSE(ParseHex16("ff", &number));
   EXPECT_EQ(Hex16(255), "00000000000000ff");
+}
+
+// RFC 4231: test cases 1, 2 and 6 (a key longer than a block).
+TEST(Sha256, HmacIsRfc4231s) {
+  auto hmac = [](const std::string& key, const std::string& bytes) {
+    const Sha256::Digest digest = HmacSha256(key, bytes);
+    return HexEncode(digest.data(), digest.size());
+  };
+  EXPECT_EQ(hmac(std::string(20, '\x0b'), "Hi There"),
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+  EXPECT_EQ(hmac("Jefe", "what do ya want for nothing?"),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+  EXPECT_EQ(hmac(std::string(131, '\xaa'), "Test Using Larger Than Block-Size Key - Hash Key First"),
+            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
 }
 
 TEST(Clock, TimesAreReadInEachForm) {
