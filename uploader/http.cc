@@ -296,11 +296,6 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
   curl_easy_setopt(easy, CURLOPT_SSLVERSION, long{CURL_SSLVERSION_TLSv1_2});
   curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
   if (!r.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, r.ca_file.c_str());
-  if (!r.sign.empty()) {
-    curl_easy_setopt(easy, CURLOPT_AWS_SIGV4, r.sign.c_str());
-    curl_easy_setopt(easy, CURLOPT_USERNAME, r.user.c_str());
-    curl_easy_setopt(easy, CURLOPT_PASSWORD, r.password.c_str());
-  }
   if (r.method == "HEAD") {
     curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
   } else if (r.method == "PUT") {

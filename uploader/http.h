@@ -28,9 +28,6 @@ struct HttpRequest {
   std::string url;
   std::vector<std::string> headers;    // "name: value"
   ObjectBody body;                     // for PUT and POST
-  std::string sign;                    // CURLOPT_AWS_SIGV4, e.g. "aws:amz:eu-west-1:s3"; empty: unsigned
-  std::string user;                    // access key id
-  std::string password;                // secret access key
   std::string ca_file;                 // PEM bundle instead of the system's
   uint64_t response_limit = 16 << 20;  // more bytes than that fail the request
 };

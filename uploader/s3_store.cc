@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/sha256.h"
 #include "uploader/s3_listing.h"
 
@@ -19,23 +20,6 @@ constexpr char kEmptySha256[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934
 constexpr char kDefaultRegion[] = "us-east-1";
 constexpr size_t kDeleteBatch = 1000;   // DeleteObjects takes no more
 constexpr int64_t kMaxPause = 2000000;  // µs that a call waits between tries, when the store says how long
-
-// RFC 3986's unreserved characters stay; `keep_slash` for the path of a key.
-std::string PercentEncode(const std::string& text, bool keep_slash) {
-  static const char kDigits[] = "0123456789ABCDEF";
-  std::string out;
-  for (unsigned char c : text) {
-    if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-        c == '_' || c == '~' || (keep_slash && c == '/')) {
-      out.push_back(static_cast<char>(c));
-    } else {
-      out.push_back('%');
-      out.push_back(kDigits[c >> 4]);
-      out.push_back(kDigits[c & 15]);
-    }
-  }
-  return out;
-}
 
 std::string HeaderOf(const HttpResponse& response, const std::string& name) {
   auto found = response.headers.find(name);
@@ -165,30 +149,22 @@ std::string S3Store::FullKey(const std::string& key) const {
   return options_.prefix.empty() ? key : options_.prefix + "/" + key;
 }
 
-HttpRequest S3Store::Request(const std::string& method, const std::string& full_key, Query query,
-                             const std::string& payload_sha256) const {
+HttpRequest S3Store::Request(const std::string& method, const std::string& full_key, const UrlQuery& query,
+                             const std::string& payload_sha256, std::vector<std::string> headers) const {
   const S3Options o = InForce();
+  std::string base = o.endpoint;
+  std::string path = "/" + UriEncode(full_key, true);
+  if (o.path_style) {
+    path.insert(0, "/" + o.bucket);
+  } else {
+    base.insert(base.find("://") + 3, o.bucket + ".");
+  }
   HttpRequest r;
   r.method = method;
-  const size_t host = o.endpoint.find("://") + 3;
-  std::string path = "/" + PercentEncode(full_key, true);
-  if (o.path_style) {
-    r.url = o.endpoint + "/" + o.bucket + path;
-  } else {
-    r.url = o.endpoint.substr(0, host) + o.bucket + "." + o.endpoint.substr(host) + path;
-  }
-  // libcurl signs the query as it is typed: SigV4 wants it sorted by name and encoded.
-  std::sort(query.begin(), query.end());
-  char separator = '?';
-  for (const auto& [name, value] : query) {
-    r.url += separator + PercentEncode(name, false) + "=" + PercentEncode(value, false);
-    separator = '&';
-  }
-  r.headers.push_back("x-amz-content-sha256: " + payload_sha256);
-  if (!o.session_token.empty()) r.headers.push_back("x-amz-security-token: " + o.session_token);
-  r.sign = "aws:amz:" + o.region + ":s3";
-  r.user = o.access_key_id;
-  r.password = o.secret_access_key;
+  r.url = base + path;
+  if (!query.empty()) r.url += "?" + EncodeQuery(query);
+  r.headers = SignV4({method, HostOfUrl(base), path, query, std::move(headers), payload_sha256},
+                     {o.access_key_id, o.secret_access_key, o.session_token, o.region}, SystemClock().WallMicros());
   r.ca_file = o.ca_file;
   return r;
 }
@@ -222,9 +198,9 @@ Result<HttpResponse> S3Store::Send(const std::function<HttpRequest()>& request) 
 }
 
 void S3Store::PutAsync(const std::string& key, ObjectBody body, bool if_absent, Done done) {
-  HttpRequest r = Request("PUT", FullKey(key), {}, body.sha256);
-  r.headers.emplace_back("Content-Type: application/octet-stream");
-  if (if_absent) r.headers.emplace_back("If-None-Match: *");
+  std::vector<std::string> headers = {"Content-Type: application/octet-stream"};
+  if (if_absent) headers.emplace_back("If-None-Match: *");
+  HttpRequest r = Request("PUT", FullKey(key), {}, body.sha256, std::move(headers));
   r.body = std::move(body);
   const int64_t begun = SystemClock().SteadyMicros();
   http_->Start(std::move(r), [done = std::move(done), object = ObjectUrl(*this, key), options = InForce(), begun,
@@ -246,8 +222,8 @@ Result<std::string> S3Store::Get(const std::string& key, uint64_t offset, uint64
   const std::string object = ObjectUrl(*this, key);
   if (size == 0) return std::string();
   auto response = Send([&] {
-    HttpRequest r = Request("GET", FullKey(key), {}, kEmptySha256);
-    r.headers.push_back("Range: bytes=" + std::to_string(offset) + "-" + std::to_string(offset + size - 1));
+    HttpRequest r = Request("GET", FullKey(key), {}, kEmptySha256,
+                            {"Range: bytes=" + std::to_string(offset) + "-" + std::to_string(offset + size - 1)});
     r.response_limit = std::max<uint64_t>(size, 64 << 10);
     return r;
   });
@@ -276,7 +252,7 @@ Result<Listing> S3Store::List(const std::string& prefix, const std::string& star
   const std::string object = ObjectUrl(*this, prefix);
   S3Lister lister(object, FullKey(""));
   while (!lister.done()) {
-    Query query = {{"list-type", "2"}, {"prefix", FullKey(prefix)}};
+    UrlQuery query = {{"list-type", "2"}, {"prefix", FullKey(prefix)}};
     if (!start_after.empty()) query.emplace_back("start-after", FullKey(start_after));
     if (folders_only) query.emplace_back("delimiter", "/");
     if (!lister.token().empty()) query.emplace_back("continuation-token", lister.token());
@@ -302,9 +278,8 @@ Status S3Store::Delete(const std::vector<std::string>& keys) {
     xml.save(writer, "", pugi::format_raw);
     auto response = Send([&] {
       const ObjectBody body = ObjectBody::FromBytes(writer.out);
-      HttpRequest r = Request("POST", "", {{"delete", ""}}, body.sha256);
-      r.headers.push_back("Content-MD5: " + Md5Base64(body.bytes));
-      r.headers.emplace_back("Content-Type: application/xml");
+      HttpRequest r = Request("POST", "", {{"delete", ""}}, body.sha256,
+                              {"Content-MD5: " + Md5Base64(body.bytes), "Content-Type: application/xml"});
       r.body = body;
       return r;
     });

@@ -1,18 +1,18 @@
 // A store in an S3 bucket, or anything that speaks its protocol: s3://bucket/prefix.
 //
-// SigV4 is libcurl's; this adds what it leaves to the caller (payload hash, sorted and encoded query, session token).
-// A PUT streams one object of up to 5 GiB. if_absent is "If-None-Match: *".
+// Every request is signed with the hash of its body and the machine's wall clock (uploader/sigv4.h); each try is signed
+// anew. A PUT streams one object of up to 5 GiB. if_absent is "If-None-Match: *".
 #ifndef LIBREPLICA_UPLOADER_S3_STORE_H_
 #define LIBREPLICA_UPLOADER_S3_STORE_H_
 
 #include <functional>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/thread_annotations.h"
 #include "uploader/http.h"
+#include "uploader/sigv4.h"
 #include "uploader/store.h"
 
 namespace replica {
@@ -45,8 +45,6 @@ class S3Store : public Store, public std::enable_shared_from_this<S3Store> {
   Result<int64_t> ServerTime() override;
 
  private:
-  using Query = std::vector<std::pair<std::string, std::string>>;
-
   // Waits for the answer; tries again while the store is unavailable, and once when it tells the bucket's region.
   Result<HttpResponse> Send(const std::function<HttpRequest()>& request);
   // Tells the endpoint what came of a request that began at `begun`.
@@ -56,8 +54,9 @@ class S3Store : public Store, public std::enable_shared_from_this<S3Store> {
   // Takes the region that a refusal names, if none was given; true when it is news.
   bool LearnRegion(const HttpResponse& response) EXCLUDES(mutex_);
   std::string FullKey(const std::string& key) const;
-  HttpRequest Request(const std::string& method, const std::string& full_key, Query query,
-                      const std::string& payload_sha256) const;
+  // Signed, and without a body yet. `headers`: "Name: value", signed too.
+  HttpRequest Request(const std::string& method, const std::string& full_key, const UrlQuery& query,
+                      const std::string& payload_sha256, std::vector<std::string> headers = {}) const;
 
   const S3Options options_;
   const std::string url_;
