@@ -83,6 +83,13 @@ struct HttpClient::Transfer {
 
   ~Transfer() { curl_slist_free_all(headers); }
 
+  // A request that lacks one, If-None-Match say, would be another request.
+  void AddHeader(const std::string& header) {
+    curl_slist* longer = curl_slist_append(headers, header.c_str());
+    if (longer == nullptr) throw std::bad_alloc();
+    headers = longer;
+  }
+
   static size_t OnBody(char* data, size_t size, size_t count, void* self) {
     auto* t = static_cast<Transfer*>(self);
     if (t->response.body.size() + size * count > t->request.response_limit) {
@@ -109,7 +116,7 @@ struct HttpClient::Transfer {
   static size_t OnHeader(char* data, size_t size, size_t count, void* self) {
     auto* t = static_cast<Transfer*>(self);
     std::string_view line(data, size * count);
-    // A status line starts a new header block (after 100 Continue).
+    // A status line starts a new header block (after an answer of 1xx).
     return AtEdge(t, [&] {
       if (line.rfind("HTTP/", 0) == 0) t->response.headers.clear();
       const size_t colon = line.find(':');
@@ -260,6 +267,10 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
     }
     t->file = std::move(*file);
   }
+  for (const std::string& header : r.headers) t->AddHeader(header);
+  // Not "Expect: 100-continue": the body follows at once. Waiting would cost a round trip a PUT, and a second where a
+  // proxy does not answer so.
+  t->AddHeader("Expect:");
   CURL* easy = nullptr;
   if (!idle_.empty()) {
     easy = idle_.back();
@@ -272,11 +283,6 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
     t->done(Status(Code::kUnavailable, "libcurl gave no handle (out of memory?)"));
     return;
   }
-  for (const std::string& header : r.headers) {
-    curl_slist* longer = curl_slist_append(t->headers, header.c_str());
-    if (longer != nullptr) t->headers = longer;
-  }
-  // No empty "Expect:" to switch off 100-continue: libcurl 7.88 would sign the header and then not send it.
   curl_easy_setopt(easy, CURLOPT_URL, r.url.c_str());
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
@@ -300,9 +306,6 @@ void HttpClient::Begin(std::unique_ptr<Transfer> transfer) {
     curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
   } else if (r.method == "PUT") {
     curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
-    // The body follows at once: waiting for "100 Continue" would cost a round trip a PUT, and a second where a proxy
-    // does not answer so.
-    curl_easy_setopt(easy, CURLOPT_EXPECT_100_TIMEOUT_MS, 1L);
     curl_easy_setopt(easy, CURLOPT_READFUNCTION, &Transfer::OnRead);
     curl_easy_setopt(easy, CURLOPT_READDATA, t);
     curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, &Transfer::OnSeek);
