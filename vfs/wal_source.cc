@@ -56,14 +56,19 @@ bool WalSource::ReadIndex(WalIndexHeader* header) {
   return connection_->Index(header);
 }
 
+bool WalSource::HasFrame(const WalIndexHeader& header) const {
+  FrameHeader frame;
+  return header.max_frame >= position_.frame && connection_->ReadFrameHeader(position_.frame, &frame).ok() &&
+         BelongsTo(frame, position_.salts) && frame.checksum[0] == position_.checksum[0] &&
+         frame.checksum[1] == position_.checksum[1];
+}
+
 Result<bool> WalSource::InLiveWal() {
   WalIndexHeader header;
   if (!ReadIndex(&header)) return Status(Code::kUnavailable, database_->path() + ": the wal-index is being rebuilt");
-  FrameHeader frame;
-  if (position_.frame == 0 || header.wal_salts() != position_.salts || header.max_frame < position_.frame) return false;
-  if (!connection_->ReadFrameHeader(position_.frame, &frame).ok()) return false;
-  return frame.salts == position_.salts && frame.checksum[0] == position_.checksum[0] &&
-         frame.checksum[1] == position_.checksum[1];
+  // A frame without a checksum (BelongsTo) proves nothing by itself.
+  return position_.frame != 0 && (position_.checksum[0] | position_.checksum[1]) != 0 &&
+         header.wal_salts() == position_.salts && HasFrame(header);
 }
 
 Result<WalChain> WalSource::Look(WalIndexHeader* header) {
@@ -72,23 +77,25 @@ Result<WalChain> WalSource::Look(WalIndexHeader* header) {
 }
 
 Result<bool> WalSource::Reachable(const FileStamp& stamp) {
-  WalIndexHeader header;
-  REPLICA_ASSIGN(const WalChain chain, Look(&header));
-  if (position_.salts != WalSalts{} && header.wal_salts() == position_.salts) {
-    FrameHeader frame;
-    if (position_.frame != 0) {
-      if (header.max_frame < position_.frame) return false;
-      if (!connection_->ReadFrameHeader(position_.frame, &frame).ok()) return false;
-      if (!BelongsTo(frame, position_.salts) || frame.checksum[0] != position_.checksum[0] ||
-          frame.checksum[1] != position_.checksum[1])
-        return false;
-    }
-    if (chain.salts == position_.salts) {
+  for (int attempt = 0; attempt < kLookAgain; attempt++) {
+    WalIndexHeader header;
+    REPLICA_ASSIGN(const WalChain chain, Look(&header));
+    if (position_.salts == WalSalts{} || header.wal_salts() != position_.salts)
+      return ReachableByChain(header, chain, stamp);
+    const bool found = position_.frame == 0 || HasFrame(header);
+    if (found && chain.salts == position_.salts) {
       position_.chain = chain.id;
       position_.ordinal = chain.ordinal;
     }
-    return true;
+    if (found) return true;
+    // SQLite changes the salts in the wal-index before it takes frames away.
+    WalIndexHeader now;
+    if (ReadIndex(&now) && now.wal_salts() == position_.salts) return false;
   }
+  return Status(Code::kUnavailable, database_->path() + ": the WAL is restarted again and again while it is looked at");
+}
+
+Result<bool> WalSource::ReachableByChain(const WalIndexHeader& header, const WalChain& chain, const FileStamp& stamp) {
   REPLICA_ASSIGN(bool reachable, LeadsTo(header, chain));
   // When the first of our processes came the file was what is captured, and all that came since is in this chain.
   if (!reachable && chain.opened != 0 && chain.opened == HashOf(stamp)) {

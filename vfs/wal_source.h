@@ -68,6 +68,10 @@ class WalSource : public Source {
   Status AddFrame(const FrameHeader& header, Batch::Frame frame, Reading* reading);
   // The live WAL and the chain as they are now, once every reason to judge is met.
   Result<WalChain> Look(WalIndexHeader* header);
+  // Reachable, where the live WAL is another one than the position's.
+  Result<bool> ReachableByChain(const WalIndexHeader& header, const WalChain& chain, const FileStamp& stamp);
+  // True when the frame at the position is what was captured. `header`: of the WAL that the position is in.
+  bool HasFrame(const WalIndexHeader& header) const;
   // True when what comes after the position is in the live WAL or the journal, by the chain.
   Result<bool> LeadsTo(const WalIndexHeader& header, const WalChain& chain);
   // Goes on in that WAL, which the reading is in or which comes next; false when neither is proven.
