@@ -21,6 +21,7 @@ struct WalSource::Reading {
   uint64_t budget = 0;
   const WalPosition* until = nullptr;
   std::unordered_map<uint64_t, int64_t> times;  // packed position → commit time
+  uint32_t times_next = 0;                      // of the ring: what comes after it is not in `times` yet
   int64_t last_time = 0;
   const std::map<uint64_t, int64_t>* observed = nullptr;  // WalSource::observed_
 

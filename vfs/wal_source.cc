@@ -268,6 +268,24 @@ Status WalSource::ReadLive(const WalIndexHeader& header, Reading* r) {
   return Ok();
 }
 
+// The times of the commits that the wal-index shows by now. The newest of them may not be tapped yet: then it has the
+// time of this look, as a commit of a process without libreplica has. What fell out of the ring has the time when it
+// was first seen to be there, or that of the one before it.
+void WalSource::LookAtTimes(Reading* r) {
+  // In this order: a commit that this sees to be tapped, or another one behind it, is in the ring.
+  Observe();
+  const ControlBlock* c = database_->control();
+  const uint32_t next = c->time_next.load(std::memory_order_acquire);
+  uint32_t first = next > kCommitTimes ? next - kCommitTimes : 0;
+  if (r->times_next != 0 && next - r->times_next < next - first) first = r->times_next;
+  for (uint32_t i = first; i != next; i++) {
+    const CommitTime& t = c->times[i % kCommitTimes];
+    const uint64_t position = t.position.load(std::memory_order_acquire);
+    if (const int64_t time = LoadTime(t.time); time != 0) r->times[position] = time;
+  }
+  r->times_next = next;
+}
+
 Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* until) {
   reached_end_ = false;
   // A transaction begun now ends where this Collect does, or before: what it guards is captured then. Capture does not
@@ -282,17 +300,8 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
   // What the last Collect brought is the base of this one.
   for (const auto& [page, frame] : new_frames_) base_frames_[page] = frame;
   new_frames_.clear();
-  const ControlBlock* c = database_->control();
-  const uint32_t next = c->time_next.load(std::memory_order_acquire);
-  for (uint32_t i = next > kCommitTimes ? next - kCommitTimes : 0; i != next; i++) {
-    const CommitTime& t = c->times[i % kCommitTimes];
-    const uint64_t position = t.position.load(std::memory_order_acquire);
-    if (const int64_t time = LoadTime(t.time); time != 0) r.times[position] = time;
-  }
-  // A commit of a process without libreplica, or one that fell out of the ring, has the time when it was first seen to
-  // be there, or that of the one before it, or else of now.
-  Observe();
   r.observed = &observed_;
+  LookAtTimes(&r);
   const int64_t now = SystemClock().WallMicros();
   r.last_time = 0;
 
@@ -306,6 +315,7 @@ Result<Batch> WalSource::Collect(uint64_t memory_budget, const WalPosition* unti
       status = chain.status();
       break;
     }
+    LookAtTimes(&r);
     const bool same = r.at.salts != WalSalts{} && header.wal_salts() == r.at.salts;
     if (same && chain->salts == r.at.salts) {
       r.at.chain = chain->id;

@@ -61,6 +61,7 @@ class WalSource : public Source {
   struct Reading;
 
   WalSource(std::shared_ptr<Database> database, std::unique_ptr<OwnConnection> connection);
+  void LookAtTimes(Reading* reading);
   Status ReadJournals(Reading* reading);
   Status ReadJournal(const std::string& path, Reading* reading, bool* whole);
   // kUnavailable: the WAL was restarted meanwhile, look again.

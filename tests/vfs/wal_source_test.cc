@@ -3,9 +3,13 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include <atomic>
 #include <cstring>
 #include <functional>
+#include <thread>
+#include <vector>
 
+#include "base/clock.h"
 #include "tests/temporary_folder.h"
 
 namespace replica {
@@ -121,6 +125,42 @@ TEST_F(WalSourceTest, APositionBehindTheEndOfTheWalIsLost) {
   at.frame++;
   source_->SetPosition(at);
   EXPECT_FALSE(*source_->Reachable({}));
+}
+
+// A commit that came while the leader began to read had the time of the one before it, so that a restore to that time
+// had both.
+TEST_F(WalSourceTest, Regression_CommitsBesideTheLeaderHaveTheirOwnTimes) {
+  constexpr size_t kCommits = 20000;
+  Exec("PRAGMA synchronous=OFF; PRAGMA wal_autocheckpoint=0");
+  std::vector<std::pair<int64_t, int64_t>> made(kCommits);
+  std::atomic<size_t> collected = 0;
+  std::thread writer([&] {
+    for (size_t i = 0; i < kCommits; i++) {
+      // No more than the control block keeps the times of.
+      while (i > collected.load() + kCommitTimes / 2) std::this_thread::yield();
+      made[i].first = SystemClock().WallMicros();
+      Exec("UPDATE t SET x = x + 1");
+      database_->Tap(region_);
+      made[i].second = SystemClock().WallMicros();
+    }
+  });
+  std::vector<int64_t> times;
+  while (times.size() < kCommits) {
+    auto batch = source_->Collect(UINT64_C(1) << 30, nullptr);
+    if (!batch.ok()) {
+      collected.store(kCommits);
+      break;
+    }
+    for (const BatchCommit& commit : batch->commits) times.push_back(commit.time);
+    source_->Release(*batch);
+    collected.store(times.size());
+  }
+  writer.join();
+  ASSERT_EQ(times.size(), kCommits);
+  for (size_t i = 0; i < kCommits; i++) {
+    EXPECT_GE(times[i], made[i].first) << i;
+    EXPECT_LE(times[i], made[i].second) << i;
+  }
 }
 
 }  // namespace
