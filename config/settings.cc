@@ -436,7 +436,7 @@ Status ApplyJson(const std::string& text, AttachOptions* options) {
     std::string known;
     for (const Setting& setting : kSettings) {
       if (setting.option == nullptr) continue;
-      known += std::string(setting.option) + ", ";
+      known.append(setting.option).append(", ");
       if (name == setting.option) found = &setting;
     }
     if (found == nullptr)

@@ -45,9 +45,14 @@ Result<std::string> TextArgument(int argc, sqlite3_value** argv, int i, const st
 }
 
 bool BeginsWithPragma(const char* sql) {
+  constexpr char kByteOrderMark[] = "\xef\xbb\xbf";  // a space to SQLite, anywhere
   if (sql == nullptr) return false;
   for (;;) {
     while (*sql == ' ' || *sql == '\t' || *sql == '\n' || *sql == '\r' || *sql == '\f' || *sql == ';') sql++;
+    if (std::strncmp(sql, kByteOrderMark, 3) == 0) {
+      sql += 3;
+      continue;
+    }
     const char* end = nullptr;
     if (std::strncmp(sql, "--", 2) == 0) {
       end = std::strchr(sql, '\n');

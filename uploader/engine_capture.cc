@@ -104,8 +104,8 @@ Status Engine::CaptureInView(const std::function<Status(const WalPosition& view)
   REPLICA_TRY(source_->BeginView());
   bool open = true;
   const WalPosition view = source_->view_position();
-  const Status status = Capture(&view, [&]() -> Status {
-    const Status done = source_->AtView() ? body(view) : NotAtView();
+  Status status = Capture(&view, [&]() -> Status {
+    Status done = source_->AtView() ? body(view) : NotAtView();
     source_->EndView();
     open = false;
     return done;

@@ -8,7 +8,9 @@
 namespace replica {
 namespace {
 constexpr int kMaxBarrenPages = 16;
+constexpr size_t kMaxKey = 1024;  // S3's own limit
 constexpr size_t kMaxListed = 20000000;
+constexpr uint64_t kMaxListedBytes = kMaxListed * 64;  // of keys; ours are shorter
 }  // namespace
 
 Status S3Lister::Take(std::string_view body) {
@@ -24,19 +26,23 @@ Status S3Lister::Take(std::string_view body) {
   };
   for (pugi::xml_node node : result.children("Contents")) {
     const std::string key = node.child_value("Key");
+    if (key.size() > kMaxKey) return Corrupt("a key is longer than S3 allows");
     if (key.rfind(root_, 0) != 0) return Corrupt("the answer names a key outside the prefix");
     const auto size = ParseNumber(node.child_value("Size"));
     if (!size) return Corrupt("the answer gives no size of " + key.substr(root_.size()));
     see(key);
     listing_.objects.push_back({key.substr(root_.size()), *size});
+    bytes_ += key.size() - root_.size();
   }
   for (pugi::xml_node node : result.children("CommonPrefixes")) {
     const std::string key = node.child_value("Prefix");
+    if (key.size() > kMaxKey) return Corrupt("a folder's name is longer than S3 allows");
     if (key.rfind(root_, 0) != 0) return Corrupt("the answer names a folder outside the prefix");
     // What is no folder in there is no entry either: pages of nothing else must not count as getting on.
     if (key.size() == root_.size() || key.back() != '/') continue;
     see(key);
     listing_.folders.push_back(key.substr(root_.size()));
+    bytes_ += key.size() - root_.size();
   }
   done_ = std::string(result.child_value("IsTruncated")) != "true";
   if (done_) return Ok();
@@ -47,6 +53,8 @@ Status S3Lister::Take(std::string_view body) {
     return Corrupt("the store lists without getting on; this is not S3's order");
   if (listing_.objects.size() + listing_.folders.size() > kMaxListed)
     return Corrupt("more than " + std::to_string(kMaxListed) + " entries");
+  if (bytes_ > kMaxListedBytes)
+    return Corrupt("the names of its entries have more than " + std::to_string(kMaxListedBytes) + " bytes");
   last_ = std::move(greatest);
   token_ = next;
   return Ok();

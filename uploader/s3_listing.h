@@ -3,6 +3,7 @@
 #ifndef LIBREPLICA_UPLOADER_S3_LISTING_H_
 #define LIBREPLICA_UPLOADER_S3_LISTING_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -32,6 +33,7 @@ class S3Lister {
   const std::string object_;
   const std::string root_;
   Listing listing_;
+  uint64_t bytes_ = 0;  // of names that were listed
   std::string token_;
   std::string last_;  // the greatest key or folder so far: S3 lists in order, so each page must go beyond it
   int barren_ = 0;    // pages in a row without an entry, as a store may send some

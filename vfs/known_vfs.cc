@@ -26,15 +26,16 @@ std::vector<std::string>& Allowed() {
 std::atomic<uintptr_t> pager_distance{0};
 constexpr uintptr_t kFarthest = 4096;
 
-bool IsMapped(uintptr_t address) {
+bool IsMapped(const char* address) {
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   unsigned char resident = 0;
-  return ::mincore(reinterpret_cast<void*>(address & ~(page - 1)), 1, &resident) == 0;
+  const char* begin = address - (reinterpret_cast<uintptr_t>(address) & (page - 1));
+  return ::mincore(const_cast<char*>(begin), 1, &resident) == 0;
 }
 
 // Reads in front of an object that we were handed: of another allocation than ours, as a sanitizer sees it.
 // (The attribute in the spelling that gcc and clang share.)
-__attribute__((no_sanitize("address", "undefined", "thread"), noinline)) uintptr_t WordAt(uintptr_t address) {
+__attribute__((no_sanitize("address", "undefined", "thread"), noinline)) uintptr_t WordAt(const char* address) {
   return *reinterpret_cast<const volatile uintptr_t*>(address);
 }
 
@@ -65,11 +66,12 @@ bool LearnPagerLayout(sqlite3* db) {
   // Also of a database in memory: the object is there, without methods.
   sqlite3_file* f = nullptr;
   if (sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f) != SQLITE_OK || f == nullptr) return false;
+  const auto* object = reinterpret_cast<const char*>(f);
   const auto address = reinterpret_cast<uintptr_t>(f);
   for (uintptr_t distance = sizeof(void*); distance <= kFarthest; distance += sizeof(void*)) {
-    if (((address - distance) & (kFarthest - 1)) > kFarthest - 1 - sizeof(void*) && !IsMapped(address - distance))
+    if (((address - distance) & (kFarthest - 1)) > kFarthest - 1 - sizeof(void*) && !IsMapped(object - distance))
       return false;
-    if (WordAt(address - distance) != address) continue;
+    if (WordAt(object - distance) != address) continue;
     pager_distance.store(distance, std::memory_order_release);
     return true;
   }
@@ -79,10 +81,11 @@ bool LearnPagerLayout(sqlite3* db) {
 bool IsPagersFile(const sqlite3_file* f) {
   const uintptr_t distance = pager_distance.load(std::memory_order_acquire);
   if (distance == 0) return false;
-  const uintptr_t address = reinterpret_cast<uintptr_t>(f) - distance;
+  const auto address = reinterpret_cast<uintptr_t>(f);
+  const char* place = reinterpret_cast<const char*>(f) - distance;
   // Whoever calls xOpen with memory of his own may have nothing in front of it.
-  if (address / kFarthest != reinterpret_cast<uintptr_t>(f) / kFarthest && !IsMapped(address)) return false;
-  return WordAt(address) == reinterpret_cast<uintptr_t>(f);
+  if ((address - distance) / kFarthest != address / kFarthest && !IsMapped(place)) return false;
+  return WordAt(place) == address;
 }
 
 std::string UnsupportedHost(sqlite3* db) {

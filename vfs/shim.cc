@@ -518,7 +518,7 @@ void Adopt(sqlite3_file* f, std::string path, const char* name, const char* vfs,
   Registry& r = Files();
   std::lock_guard<std::mutex> lock(r.mutex);
   r.files.push_back(a);
-  owner.release();  // FileClose deletes it
+  (void)owner.release();  // FileClose deletes it
   f->pMethods = &a->methods;
 }
 

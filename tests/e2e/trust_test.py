@@ -601,7 +601,7 @@ class Strangers(TrustCase):
         plain.commit()
         plain.close()
         for sql in ("INSERT INTO k VALUES(2)", "PRAGMA quick_check", "PRAGMA integrity_check", " /* x */ pragma quick_check",
-                    "SELECT * FROM pragma_quick_check", "-- a\nPRAGMA integrity_check"):
+                    "SELECT * FROM pragma_quick_check", "-- a\nPRAGMA integrity_check", "\ufeff ;\ufeffPRAGMA quick_check"):
             db = connect(self.path("given.db"))
             try:
                 db.execute(sql).fetchall()

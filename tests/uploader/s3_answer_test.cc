@@ -22,6 +22,19 @@ TEST(S3Answer, SizesOfAListingAreNumbers) {
     EXPECT_EQ(Take(size).code(), Code::kCorrupt) << size;
 }
 
+// Each page of a listing that got on could name one key of megabytes: the application's memory was the limit.
+TEST(S3Answer, Regression_NamesOfAListingAreNoLongerThanS3Allows) {
+  auto take = [](size_t length) {
+    S3Lister lister("s3://b/p", "p/");
+    return lister.Take(
+        "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+        "<CommonPrefixes><Prefix>p/" +
+        std::string(length - 3, 'a') + "/</Prefix></CommonPrefixes></ListBucketResult>");
+  };
+  EXPECT_TRUE(take(1024).ok());
+  EXPECT_EQ(take(1025).code(), Code::kCorrupt);
+}
+
 TEST(S3Answer, ARegionMayBePartOfAHostName) {
   EXPECT_TRUE(IsRegion("eu-west-1"));
   EXPECT_TRUE(IsRegion("cn-north-1"));
