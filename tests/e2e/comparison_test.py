@@ -11,8 +11,8 @@ from harness import ask, clean_environment, connect, image, one, restore, status
 ROWS = 4000
 # Each transaction takes from one row what it gives to another, on two pages.
 WRITER = """
-import random, sqlite3, sys, time
-path, seconds, library, url, options = sys.argv[1:]
+import random, sqlite3, sys, threading
+path, library, url, options = sys.argv[1:]
 m = sqlite3.connect(":memory:")
 if library:
     m.enable_load_extension(True)
@@ -21,9 +21,10 @@ db = sqlite3.connect(path, isolation_level=None, timeout=60)
 if library:
     db.execute("SELECT replica_attach(?, ?)", (url, options)).fetchone()
 print("ready", flush=True)
-end = time.monotonic() + float(seconds)
+enough = threading.Thread(target=sys.stdin.readline, daemon=True)
+enough.start()
 commits = 0
-while time.monotonic() < end:
+while enough.is_alive():
     a, b = random.randrange(%d), random.randrange(%d)
     db.execute("BEGIN IMMEDIATE")
     db.execute("UPDATE accounts SET amount = amount - 1, pad = randomblob(1500) WHERE id = ?", (a,))
@@ -61,15 +62,19 @@ class Comparison(harness.TestCase):
         db.execute("COMMIT")
         db.close()
 
-    def start(self, seconds, options="{}"):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, self.path("app.db"), str(seconds), harness.LIBRARY[:-3],
-                                   self.url(), options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    def start(self, options="{}"):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, self.path("app.db"), harness.LIBRARY[:-3], self.url(),
+                                   options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                   env=clean_environment(REPLICA_CONFIG="off"))
-        self.addCleanup(writer.stdout.close)
+        self.addCleanup(writer.communicate)
+        self.addCleanup(writer.kill)
         self.assertEqual(writer.stdout.readline(), "ready\n")
+        self.wait_for(lambda: self.replica_json("status", self.path("app.db"))["databases"][0]["leader_pid"] == writer.pid)
         return writer
 
     def end(self, writer):
+        writer.stdin.write("\n")
+        writer.stdin.flush()
         commits = int(writer.stdout.readline())
         self.assertGreater(commits, 100)
         return commits
@@ -119,7 +124,7 @@ class Comparison(harness.TestCase):
         return out
 
     def test_Invariant_Consistent_a_comparison_beside_writers(self):
-        writer = self.start(8)
+        writer = self.start()
         for _ in range(6):
             self.await_commits(20)
             subprocess.run([sys.executable, "-c", HIDDEN, self.path("app.db")], check=True)
@@ -129,7 +134,7 @@ class Comparison(harness.TestCase):
 
     def test_Invariant_Consistent_a_dropped_spool_beside_writers(self):
         """While the store is away the differences wait, and what is committed meanwhile is followed."""
-        writer = self.start(10, '{"spool_limit_bytes": 4000000, "sync_interval_ms": 100}')
+        writer = self.start('{"spool_limit_bytes": 4000000, "sync_interval_ms": 100}')
         db = connect(self.path("app.db"))
         sync(db)
         os.rename(self.path("replica"), self.path("away"))
@@ -146,7 +151,7 @@ class Comparison(harness.TestCase):
 
     def test_Invariant_Consistent_snapshots_beside_writers_and_old_readers(self):
         """A snapshot's last pages were read in a view, which old readers can make impossible to have."""
-        writer = self.start(6, '{"sync_interval_ms": 100}')
+        writer = self.start('{"sync_interval_ms": 100}')
         readers = []
         for _ in range(5):  # one of each read mark's
             readers.append(sqlite3.connect(self.path("app.db"), isolation_level=None))
@@ -184,7 +189,7 @@ class Comparison(harness.TestCase):
         db.close()
 
     def test_verifies_beside_writers_read_one_state(self):
-        writer = self.start(6, '{"sync_interval_ms": 100}')
+        writer = self.start('{"sync_interval_ms": 100}')
         for _ in range(4):
             report = self.replica_json("verify", "--depth", "full", self.path("app.db"))["databases"][0]
             self.assertTrue(report["ok"], report)
