@@ -16,6 +16,10 @@ namespace {
 
 using nlohmann::ordered_json;
 
+void Warn(const Output& output, const std::string& warning) {
+  if (!warning.empty()) output.Remark("warning: " + warning + "; an older snapshot and the log take its place");
+}
+
 Result<int> Restore(const Output& output, const Common& common, const RestoreArguments& arguments) {
   REPLICA_ASSIGN(const RestoreTarget target, ParseTarget(arguments.to));
   const bool url = IsUrl(arguments.database);
@@ -39,6 +43,7 @@ Result<int> Restore(const Output& output, const Common& common, const RestoreArg
   }
   if (arguments.dry_run) {
     REPLICA_ASSIGN(const RestorePlan plan, PlanRestore(store.get(), target));
+    Warn(output, plan.warning);
     if (output.json()) {
       output.Json({{"path", path},
                    {"replica", store->url()},
@@ -66,6 +71,7 @@ Result<int> Restore(const Output& output, const Common& common, const RestoreArg
   REPLICA_ASSIGN(const RestoredDatabase restored,
                  RestoreDatabase(store.get(), target, path,
                                  [&](uint64_t done, uint64_t planned) { return progress.Show(done, planned); }));
+  Warn(output, restored.warning);
   if (output.json()) {
     output.Json(RestoreReport(path, store->url(), restored));
   } else {

@@ -450,6 +450,7 @@ void Hub::Replace(const std::shared_ptr<Service>& service) {
   if (found == services_.end() || found->second != service) return;
   const Target target = {service->store()->url(), service->options()};
   services_.erase(found);
+  troubles_[path] = service->database()->folder() + " was removed while it was in use; the database is attached again";
   TryLater(path, target);
 }
 

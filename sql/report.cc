@@ -200,6 +200,7 @@ Status Full(const Verified& v, const std::string& path, const VerifyProgress& pr
     errors->push_back(restored.status().message());
     return Ok();
   }
+  if (!restored->warning.empty()) errors->push_back(restored->warning);
   (*report)["restored_checksum"] = Hex16(restored->checksum);
   (*report)["pages"] = restored->table.pages();
   (*report)["objects"] = restored->objects;
@@ -340,9 +341,11 @@ Result<uint64_t> MakeSnapshot(const std::string& path, const VerifyProgress& pro
 }
 
 Json RestoreReport(const std::string& path, const std::string& url, const RestoredDatabase& restored) {
-  return Json::Of("path", path, "replica", url, "generation", HexEncode(restored.generation), "txid", restored.txid,
-                  "time", FormatTime(restored.time), "page_size", restored.page_size, "pages", restored.table.pages(),
-                  "checksum", Hex16(restored.checksum), "objects", restored.objects);
+  Json report = Json::Of("path", path, "replica", url, "generation", HexEncode(restored.generation), "txid",
+                         restored.txid, "time", FormatTime(restored.time), "page_size", restored.page_size, "pages",
+                         restored.table.pages(), "checksum", Hex16(restored.checksum), "objects", restored.objects);
+  if (!restored.warning.empty()) report["warning"] = restored.warning;
+  return report;
 }
 
 Json HistoryReport(const Store& store, const HistoryEntry& e) {

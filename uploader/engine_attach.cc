@@ -88,12 +88,15 @@ Status Engine::AttachLocal() {
   const bool same_file = state_.file == FileId{} || (state_.file.inode == source_->file().inode &&
                                                      (state_.file.device == source_->file().device || !same_boot));
   source_->SetPosition(state_.wal);
+  // A journal of before the machine's start holds frames that the WAL has as well, or that nobody has any more.
+  REPLICA_TRY(source_->ResetJournal(!same_boot));
+  // Before anything is looked at: a WAL that is restarted after the look has its frames in the journal.
+  Activate();
   bool reachable = false;
   if (same_file) {
     REPLICA_ASSIGN(reachable, same_boot ? source_->Reachable(state_.stamp) : source_->InLiveWal());
   }
-  // A journal of before the machine's start holds frames that the WAL has as well, or that nobody has any more.
-  REPLICA_TRY(source_->ResetJournal(!reachable || !same_boot));
+  if (!reachable) REPLICA_TRY(source_->ResetJournal(true));
   attached_ = true;
   PublishPosition();
   if (reachable) {
@@ -101,7 +104,6 @@ Status Engine::AttachLocal() {
     state_.wal = source_->position();
     if (!same_boot) state_.unread = true;
     (void)Save({});
-    Activate();
     events_.AddLater("attach", "at TXID " + std::to_string(state_.txid) + ": nothing is missing since");
   } else if (!same_file) {
     LoseTrack("another file is at " + place_.database + " than the one that was replicated");

@@ -276,19 +276,17 @@ void Engine::SnapshotDone(const Status& result) {
 // had happened. On a thread of its own, since the answer may take its time.
 void Engine::Look() {
   looking_ = true;
-  const std::string snapshot = SnapshotKey(state_.generation, state_.snapshot_txid);
-  const std::string log =
-      state_.acknowledged_sequence == 0 ? "" : LogKey(state_.generation, state_.acknowledged_sequence);
-  auto thread = StartThread("replica-look", [store = store_, mailbox = mailbox_, attach = attach_, snapshot, log] {
-    Status status;
-    try {
-      status = store->Size(snapshot).status();
-      if (status.ok() && !log.empty()) status = store->Size(log).status();
-    } catch (const std::exception& e) {
-      status = Status(Code::kUnavailable, e.what());
-    }
-    mailbox->Put(attach, Mailbox::Mail::kLook, std::move(status));
-  });
+  auto thread =
+      StartThread("replica-look", [store = store_, mailbox = mailbox_, attach = attach_, generation = state_.generation,
+                                   snapshot = state_.snapshot_txid, sequence = state_.acknowledged_sequence] {
+        Status status;
+        try {
+          status = CheckStored(store.get(), generation, snapshot, sequence);
+        } catch (const std::exception& e) {
+          status = Status(Code::kUnavailable, e.what());
+        }
+        mailbox->Put(attach, Mailbox::Mail::kLook, std::move(status));
+      });
   if (thread.ok()) {
     thread->detach();
   } else {
@@ -304,7 +302,7 @@ void Engine::LookDone(const Status& status) {
     look_failures_ = 0;
     // What a look has told, nothing else's.
     if (std::exchange(look_failed_, false) && error_.ok()) ClearError();
-  } else if (status.code() == Code::kNotFound) {
+  } else if (status.code() == Code::kNotFound || status.code() == Code::kCorrupt) {
     events_.Add("replica", "it is not what was stored: " + status.message() +
                                ". A snapshot is made, so that what follows is restorable; what is missing is lost");
     state_.snapshot_txid = 0;

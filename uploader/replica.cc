@@ -147,6 +147,22 @@ Result<Segment> ReadSegmentEnds(Store* store, const std::string& key, uint64_t s
   return segment;
 }
 
+Status CheckStored(Store* store, const Id& generation, uint64_t snapshot_txid, uint64_t sequence) {
+  const std::string key = SnapshotKey(generation, snapshot_txid);
+  REPLICA_ASSIGN(const uint64_t size, store->Size(key));
+  REPLICA_ASSIGN(const Segment snapshot, ReadSegmentEnds(store, key, size));
+  REPLICA_ASSIGN(const auto log, ListLog(store, generation, snapshot.header.sequence, nullptr));
+  uint64_t next = snapshot.header.sequence + 1;
+  for (const LogObject& entry : log) {
+    // A store whose listings are late is asked for the object itself.
+    for (; next < entry.sequence && next <= sequence; next++)
+      REPLICA_TRY(store->Size(LogKey(generation, next)).status());
+    next = entry.sequence + 1;
+  }
+  for (; next <= sequence; next++) REPLICA_TRY(store->Size(LogKey(generation, next)).status());
+  return Ok();
+}
+
 Result<ReplicaHead> ReadHead(Store* store, const Id& generation) {
   ReplicaHead head;
   REPLICA_ASSIGN(auto snapshots, ListSnapshots(store, generation));

@@ -39,30 +39,30 @@ class Restorer {
       : store_(store), target_(target), path_(std::move(path)), fd_(fd), progress_(progress) {}
 
   Result<RestoredDatabase> Run() {
-    REPLICA_TRY(MakePlan());
-    REPLICA_TRY(ApplySnapshot());
+    REPLICA_TRY(Begin());
     REPLICA_TRY(ApplyLog());
     REPLICA_TRY(Prove());
     out_.checksum = out_.table.checksum();
+    out_.warning = damaged_;
     return std::move(out_);
   }
 
   // What Run would do, without the pages.
   Result<RestorePlan> Outline() {
-    REPLICA_TRY(MakePlan());
+    Status planned = MakePlan();
+    if (!planned.ok()) return damaged_.empty() ? planned : Without(planned);
     RestorePlan plan;
     plan.generation = plan_.generation;
     plan.snapshot_txid = plan.txid = plan_.snapshot.txid;
     plan.bytes = plan_.snapshot.size;
     plan.objects = 1;
-    StoreBytes snapshot(store_, SnapshotKey(plan_.generation, plan_.snapshot.txid), plan_.snapshot.size);
-    REPLICA_ASSIGN(auto reader, SegmentReader::Open(&snapshot));
-    plan.page_size = reader->segment().header.page_size;
+    const Segment& snapshot = snapshot_reader_->segment();
+    plan.page_size = snapshot.header.page_size;
     auto take = [&plan](const CommitEntry& commit) {
       plan.time = commit.time;
       plan.pages = commit.pages;
     };
-    take(reader->segment().commits.back());
+    take(snapshot.commits.back());
     // The log objects that begin at or before the target; all but the last of them are applied whole. (A clock that
     // was set back between commits may make a restore to a time stop earlier than this finds.)
     const auto& log = plan_.log;
@@ -80,7 +80,7 @@ class Restorer {
     }
     if (target_.txid && *target_.txid == plan.txid) reach = 0;
     for (size_t i = 0; i < reach; i++) {
-      const uint64_t expected = snapshot_ends_.header.sequence + 1 + i;
+      const uint64_t expected = snapshot.header.sequence + 1 + i;
       if (log[i].sequence != expected) return Hole(expected);
       plan.bytes += log[i].size;
       plan.objects++;
@@ -95,6 +95,7 @@ class Restorer {
       take(CommitAt(segment, plan.txid));
     }
     if (target_.txid && plan.txid != *target_.txid) return NotReached(plan.txid);
+    plan.warning = damaged_;
     return plan;
   }
 
@@ -140,6 +141,30 @@ class Restorer {
     return last;
   }
 
+  // The newest snapshot that serves. One that is damaged is passed over: the one before it and the log lead to the same
+  // states, and every one of them is proved.
+  Status Begin() {
+    for (;;) {
+      Status status = MakePlan();
+      if (!status.ok()) return damaged_.empty() ? status : Without(status);
+      status = ApplySnapshot();
+      if (status.code() != Code::kCorrupt) return status;
+      PassOver(plan_.snapshot.txid, status);
+      out_ = {};
+      if (::ftruncate(fd_, 0) != 0) return ErrnoStatus(errno, "truncate", path_);
+    }
+  }
+
+  // Of what came of the snapshots before the damaged one.
+  Status Without(const Status& why) const {
+    return {Code::kCorrupt, damaged_ + ". Without that snapshot: " + why.message()};
+  }
+
+  void PassOver(uint64_t txid, const Status& why) {
+    snapshots_below_ = txid;
+    if (damaged_.empty()) damaged_ = why.message();
+  }
+
   Status MakePlan() {
     REPLICA_ASSIGN(auto generations, ListGenerations(store_));
     if (generations.empty())
@@ -159,6 +184,7 @@ class Restorer {
       bool found = false;
       REPLICA_TRY(ChooseSnapshot(snapshots, &found));
       if (found) break;
+      if (!damaged_.empty()) return Missing("no older snapshot of generation " + HexEncode(*id) + " serves");
       // Only an older generation can reach further back in time; TXIDs count within a generation.
       if (!target_.time || std::next(id) == generations.rend())
         return Missing(target_.txid
@@ -166,7 +192,7 @@ class Restorer {
                                  std::to_string(snapshots.front().txid)
                            : "nothing is restorable at or before " + FormatTime(*target_.time));
     }
-    REPLICA_ASSIGN(plan_.log, ListLog(store_, plan_.generation, snapshot_ends_.header.sequence));
+    REPLICA_ASSIGN(plan_.log, ListLog(store_, plan_.generation, snapshot_reader_->segment().header.sequence));
     planned_ = plan_.snapshot.size;
     for (const LogObject& entry : plan_.log) planned_ += entry.size;
     return Ok();
@@ -174,14 +200,15 @@ class Restorer {
 
   Status ChooseSnapshot(const std::vector<SnapshotObject>& snapshots, bool* found) {
     for (auto s = snapshots.rbegin(); s != snapshots.rend(); ++s) {
-      if (target_.txid && s->txid > *target_.txid) continue;
-      const std::string key = SnapshotKey(plan_.generation, s->txid);
-      REPLICA_ASSIGN(snapshot_ends_, ReadSegmentEnds(store_, key, s->size));
-      if (target_.time) {
-        StoreBytes bytes(store_, key, s->size);
-        REPLICA_ASSIGN(auto reader, SegmentReader::Open(&bytes));
-        if (reader->segment().commits.back().time > *target_.time) continue;
+      if (s->txid >= snapshots_below_ || (target_.txid && s->txid > *target_.txid)) continue;
+      snapshot_ = std::make_unique<StoreBytes>(store_, SnapshotKey(plan_.generation, s->txid), s->size);
+      auto reader = SegmentReader::Open(snapshot_.get());
+      if (reader.status().code() == Code::kCorrupt) {
+        PassOver(s->txid, reader.status());
+        continue;
       }
+      REPLICA_ASSIGN(snapshot_reader_, std::move(reader));
+      if (target_.time && snapshot_reader_->segment().commits.back().time > *target_.time) continue;
       plan_.snapshot = *s;
       *found = true;
       return Ok();
@@ -195,9 +222,8 @@ class Restorer {
   }
 
   Status ApplySnapshot() {
-    StoreBytes bytes(store_, SnapshotKey(plan_.generation, plan_.snapshot.txid), plan_.snapshot.size);
-    REPLICA_ASSIGN(auto reader, SegmentReader::Open(&bytes));
-    const Segment& s = reader->segment();
+    const StoreBytes& bytes = *snapshot_;
+    const Segment& s = snapshot_reader_->segment();
     if (!s.snapshot()) return Foreign(bytes.name(), "it is no snapshot");
     if (s.header.generation != plan_.generation)
       return Foreign(bytes.name(), "it is of generation " + HexEncode(s.header.generation));
@@ -211,7 +237,7 @@ class Restorer {
     out_.page_size = s.header.page_size;
     out_.table = PageTable(out_.page_size);
     out_.sequence = s.header.sequence;
-    return Apply(reader.get(), bytes, s.trailer.max_txid);
+    return Apply(snapshot_reader_.get(), bytes, s.trailer.max_txid);
   }
 
   Status ApplyLog() {
@@ -357,7 +383,10 @@ class Restorer {
   const int fd_;
   const RestoreProgress progress_;
   Plan plan_;
-  Segment snapshot_ends_;
+  std::unique_ptr<StoreBytes> snapshot_;
+  std::unique_ptr<SegmentReader> snapshot_reader_;
+  uint64_t snapshots_below_ = UINT64_MAX;  // TXID: the snapshots from there on are damaged, or too new
+  std::string damaged_;                    // what is wrong with the newest of them
   RestoredDatabase out_;
   uint64_t done_ = 0;
   uint64_t planned_ = 0;

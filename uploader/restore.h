@@ -43,6 +43,7 @@ struct RestoredDatabase {
   uint64_t checksum = 0;
   PageTable table;
   uint64_t objects = 0;  // read
+  std::string warning;   // of a damaged snapshot that an older one and the log took the place of; empty: none
 };
 
 // Called now and then: bytes of objects applied so far, bytes planned (of all that may be needed; the target can come
@@ -59,6 +60,7 @@ struct RestorePlan {
   uint32_t pages = 0;
   uint64_t objects = 0;  // that are read
   uint64_t bytes = 0;
+  std::string warning;  // as RestoredDatabase::warning
 };
 
 // Finds what the target means and checks that the log up to there is without a hole, without reading the pages. Errors

@@ -38,9 +38,9 @@ class TrustCase(harness.TestCase):
         subprocess.run(["cc", "-o", out, os.path.join(HERE, source), *flags], check=True)
         return out
 
-    def preload(self, **variables):
-        """An environment in which late_threads.c is preloaded (after a sanitizer's runtime, if there is one)."""
-        library = self.build("late_threads.c", "-shared", "-fPIC", "-ldl")
+    def preload(self, source="late_threads.c", **variables):
+        """An environment in which that is preloaded (after a sanitizer's runtime, if there is one)."""
+        library = self.build(source, "-shared", "-fPIC", "-ldl")
         before = os.environ.get("LD_PRELOAD", "")
         return clean_environment(LD_PRELOAD=(before + " " + library).strip(), **variables)
 
@@ -70,6 +70,28 @@ class Succession(TrustCase):
         run_sql(path, "SELECT count(*) FROM t", "SELECT replica_sync('main', 10000)", environment=punctual)
         self.assertEqual(self.restored_rows(self.url() + "/app.db"), "1,2,3")
         self.assertEqual([e for e in self.events(path) if "pages differ" in e["message"]], [])
+
+    def test_a_checkpoint_while_the_leader_attaches(self):
+        """It came after the leader had looked at the WAL, and before gates kept frames: every page was compared."""
+        path = self.path("app.db")
+        environment = dict(REPLICA_URL=self.url(), REPLICA_CONFIG="off")
+        run_sql(path, "PRAGMA journal_mode=WAL", "CREATE TABLE t(a)", "INSERT INTO t VALUES(1)", "SELECT replica_sync()",
+                environment=clean_environment(**environment))
+        os.remove(path + "-replica/control")  # in a new one no gate keeps frames
+        code = ("import os, sys, time\nfrom harness import *\nm = load(sqlite3.connect(':memory:'))\n"
+                "c = sqlite3.connect(sys.argv[1], isolation_level=None)\nc.execute('SELECT * FROM t').fetchall()\n"
+                "end = time.monotonic() + 20\n"
+                "while not os.path.exists(sys.argv[2] + '.held') and time.monotonic() < end: time.sleep(0.001)\n"
+                "for i in (2, 3):\n    c.execute('INSERT INTO t VALUES(?)', (i,))\n"
+                "    c.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchall()\n"
+                "open(sys.argv[2] + '.go', 'w').close()\nprint(one(c, 'SELECT replica_sync()'))\nc.close()\n")
+        done = subprocess.run([sys.executable, "-c", code, path, self.path("rename")], capture_output=True, text=True,
+                              timeout=60, env=dict(self.preload("held_rename.c", HELD_RENAME=self.path("rename"),
+                                                                **environment), PYTHONPATH=HERE))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([e for e in self.events(path) if e["kind"] == "resync"], [])
+        restore(self.url() + "/app.db", self.path("before.db"), int(done.stdout) - 1)
+        self.assertEqual(one(sqlite3.connect(self.path("before.db")), "SELECT group_concat(a) FROM t"), "1,2")
 
 
 class ReplacedFile(TrustCase):
