@@ -47,7 +47,7 @@ std::string EncodeHeader(const SegmentHeader& h) {
 Result<SegmentHeader> DecodeHeader(std::string_view bytes) {
   if (bytes.size() < kSegmentHeaderSize) return Damaged("shorter than its header");
   if (std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0)
-    return Status(Code::kCorrupt, "not a segment: the first bytes are not libreplica's");
+    return Status(Code::kCorrupt, "damaged segment: the first bytes are not libreplica's");
   ByteReader in(bytes.substr(sizeof kMagic));
   auto version = in.Little<uint16_t>();
   if (version != kSegmentVersion)
