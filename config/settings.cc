@@ -263,7 +263,8 @@ constexpr Setting kSettings[] = {
      kProcess,
      false,
      "all",
-     "paths or globs, colon-separated; one without a slash is for the file name",
+     "paths or globs, colon-separated; one without a slash is for the file name. The command reads every folder that a "
+     "glob may mean",
      nullptr},
     {"required",
      nullptr,
