@@ -302,7 +302,7 @@ void Engine::LookDone(const Status& status) {
     look_failures_ = 0;
     // What a look has told, nothing else's.
     if (std::exchange(look_failed_, false) && error_.ok()) ClearError();
-  } else if (status.code() == Code::kNotFound || status.code() == Code::kCorrupt) {
+  } else if (status.code() == Code::kNotFound) {
     events_.Add("replica", "it is not what was stored: " + status.message() +
                                ". A snapshot is made, so that what follows is restorable; what is missing is lost");
     state_.snapshot_txid = 0;

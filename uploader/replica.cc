@@ -150,9 +150,12 @@ Result<Segment> ReadSegmentEnds(Store* store, const std::string& key, uint64_t s
 Status CheckStored(Store* store, const Id& generation, uint64_t snapshot_txid, uint64_t sequence) {
   const std::string key = SnapshotKey(generation, snapshot_txid);
   REPLICA_ASSIGN(const uint64_t size, store->Size(key));
-  REPLICA_ASSIGN(const Segment snapshot, ReadSegmentEnds(store, key, size));
-  REPLICA_ASSIGN(const auto log, ListLog(store, generation, snapshot.header.sequence, nullptr));
-  uint64_t next = snapshot.header.sequence + 1;
+  auto snapshot = ReadSegmentEnds(store, key, size);
+  // Not what was stored. A listing that cannot be read is no such thing: a proxy may have answered it.
+  if (snapshot.status().code() == Code::kCorrupt) return {Code::kNotFound, snapshot.status().message()};
+  REPLICA_TRY(snapshot.status());
+  REPLICA_ASSIGN(const auto log, ListLog(store, generation, snapshot->header.sequence, nullptr));
+  uint64_t next = snapshot->header.sequence + 1;
   for (const LogObject& entry : log) {
     // A store whose listings are late is asked for the object itself.
     for (; next < entry.sequence && next <= sequence; next++)

@@ -89,7 +89,7 @@ struct ReplicaHead {
 Result<ReplicaHead> ReadHead(Store* store, const Id& generation);
 
 // Looks by names whether everything is there that a restore of the state at log segment `sequence` needs: that
-// snapshot, and each log segment behind it. kNotFound names what is missing, kCorrupt a snapshot that is none.
+// snapshot, and each log segment behind it. kNotFound names what is missing, or a snapshot that is damaged.
 Status CheckStored(Store* store, const Id& generation, uint64_t snapshot_txid, uint64_t sequence);
 
 }  // namespace replica
