@@ -441,7 +441,7 @@ Status ApplyJson(const std::string& text, AttachOptions* options) {
       if (name == setting.option) found = &setting;
     }
     if (found == nullptr)
-      return Invalid("replica_attach: there is no option \"" + name + "\"; known are " + known + "schema");
+      return Invalid("replica_attach: there is no option \"" + name + "\"; known are " + known.append("schema"));
     std::string value;
     REPLICA_TRY(JsonText(*found, given, &value));
     Status status = found->apply(value, options);

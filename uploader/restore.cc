@@ -511,11 +511,13 @@ void TemporaryCopy::RemoveAbandonedOf(const std::string& prefix) {
   const std::string start = BaseName(prefix);
   auto names = ListFiles(folder);
   if (!names.ok()) return;
+  std::string path;
   for (const std::string& name : *names) {
     uint64_t number = 0;
     if (name.rfind(start, 0) != 0 || !ParseHex16(std::string_view(name).substr(start.size()), &number)) continue;
-    auto fd = OpenOwnFile(folder + "/" + name, O_RDONLY);
-    if (fd.ok() && ::flock(fd->get(), LOCK_EX | LOCK_NB) == 0) (void)RemoveFile(folder + "/" + name);
+    path.assign(folder).append("/").append(name);
+    auto fd = OpenOwnFile(path, O_RDONLY);
+    if (fd.ok() && ::flock(fd->get(), LOCK_EX | LOCK_NB) == 0) (void)RemoveFile(path);
   }
 }
 
