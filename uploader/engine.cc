@@ -178,6 +178,8 @@ Status Engine::ViewWork() {
   if (status.ok() && !needs_resync_) status = Mark();
   if (status.code() != Code::kUnavailable) {
     if (status.ok()) view_attempts_ = 0;
+    // None of its steps can be made twice: half of one may be in the file.
+    if (!status.ok()) builder_.reset();
     return status;
   }
   if (view_attempts_ == 0) events_.Add("waiting", status.message());

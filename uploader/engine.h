@@ -95,7 +95,8 @@ class Engine {
   // `newest`: the newest generation at the URL.
   Status AdoptHead(const Id& generation, const Id& newest, const ReplicaHead& head, const Known& known);
   Result<Lineage> LineageOf(const Id& generation, const ReplicaHead& head, const Known& known, PageTable* scanned);
-  Status RebuildTable(const Id& generation);
+  // True when the newest snapshot is damaged, and an older one has served.
+  Result<bool> RebuildTable(const Id& generation, const ReplicaHead& head);
   Result<Claim> ReadClaim();
   // Claims a URL at which nothing is restorable.
   Status ClaimUrl();
@@ -231,6 +232,7 @@ class Engine {
   int64_t snapshot_begun_ = 0;      // steady µs: when the snapshot was begun
   int64_t look_at_ = 0;             // steady µs: when to see next whether the replica is still there
   bool looking_ = false;
+  uint64_t looked_txid_ = 0;  // the snapshot that is looked for
   int look_failures_ = 0;     // in a row
   bool look_failed_ = false;  // last_error is what a look has met
   uint32_t handover_seen_ = 0;

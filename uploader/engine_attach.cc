@@ -290,11 +290,12 @@ Status Engine::AdoptHead(const Id& generation, const Id& newest, const ReplicaHe
     if (lineage == Lineage::kContinueCopy) REPLICA_TRY(store_->Put(kClaimKey, claim, false));
     return NewGeneration(newest);
   }
+  bool damaged = false;
   const bool same_content = scanned.checksum() == t.checksum_after && scanned.pages() == t.pages_after;
   if (!knows && same_content) {
     table_ = std::move(scanned);
   } else if (!knows || !at_head) {
-    REPLICA_TRY(RebuildTable(generation));
+    REPLICA_ASSIGN(damaged, RebuildTable(generation, head));
   }
   const bool as_before = lineage == Lineage::kContinue;
   if (!as_before) state_.writer = RandomNumber();
@@ -312,7 +313,7 @@ Status Engine::AdoptHead(const Id& generation, const Id& newest, const ReplicaHe
   state_.sequence = state_.acknowledged_sequence = head.sequence;
   state_.checksum = t.checksum_after;
   state_.time = head.last.commits.empty() ? 0 : head.last.commits.back().time;
-  state_.snapshot_txid = head.snapshot_txid;
+  state_.snapshot_txid = damaged ? 0 : head.snapshot_txid;
   state_.snapshot_bytes = head.snapshot_bytes;
   state_.snapshot_time = clock_.WallMicros();
   state_.log_bytes = head.log_bytes;
@@ -355,14 +356,20 @@ void Engine::Fence(const std::string& who) {
 }
 
 // The page hashes at the replica's head, from its content.
-Status Engine::RebuildTable(const Id& generation) {
+Result<bool> Engine::RebuildTable(const Id& generation, const ReplicaHead& head) {
   REPLICA_ASSIGN(TemporaryCopy copy, TemporaryCopy::In(place_.folder));
   events_.Add("resync", "reading the replica, to find what differs");
   RestoreTarget target;
   target.generation = generation;
   REPLICA_ASSIGN(RestoredDatabase restored, copy.Restore(store_.get(), target, {}));
+  if (restored.txid != head.txid || restored.checksum != head.last.trailer.checksum_after)
+    return Status(Code::kUnavailable, store_->url() + ": its history reads up to TXID " +
+                                          std::to_string(restored.txid) + ", and not up to TXID " +
+                                          std::to_string(head.txid) + ": somebody writes there" +
+                                          (restored.warning.empty() ? "" : ", or " + restored.warning));
+  if (!restored.warning.empty()) events_.Add("replica", restored.warning + ". A snapshot is made");
   table_ = std::move(restored.table);
-  return Ok();
+  return !restored.warning.empty();
 }
 
 // Finds out whether the store keeps two writers apart, before anything depends on it.

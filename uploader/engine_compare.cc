@@ -140,10 +140,15 @@ Status Engine::Mark() {
   REPLICA_ASSIGN(const bool all, scan_->ReadSlice(table_.pages()));
   if (!all) return Ok();
   uint32_t left = 0;
-  REPLICA_TRY(Capture(nullptr, [&]() -> Status {
+  Status captured = Capture(nullptr, [&]() -> Status {
     REPLICA_ASSIGN(left, scan_->ReadDiffering(table_, false));
     return Ok();
-  }));
+  });
+  // Nothing is sent before this is done, and so the spool may be what fills the disk.
+  if (captured.code() == Code::kFull && state_.unread)
+    LoseTrack(captured.message());
+  else
+    REPLICA_TRY(std::move(captured));
   if (needs_resync_) return Ok();
   if (left == 0) return EndMark(true);
   if ((left > kFewPages || source_->Backlog() > kShortBacklog) && ++scan_rounds_ < kMostRounds) return Ok();

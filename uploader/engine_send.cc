@@ -276,6 +276,7 @@ void Engine::SnapshotDone(const Status& result) {
 // had happened. On a thread of its own, since the answer may take its time.
 void Engine::Look() {
   looking_ = true;
+  looked_txid_ = state_.snapshot_txid;
   auto thread =
       StartThread("replica-look", [store = store_, mailbox = mailbox_, attach = attach_, generation = state_.generation,
                                    snapshot = state_.snapshot_txid, sequence = state_.acknowledged_sequence] {
@@ -302,6 +303,8 @@ void Engine::LookDone(const Status& status) {
     look_failures_ = 0;
     // What a look has told, nothing else's.
     if (std::exchange(look_failed_, false) && error_.ok()) ClearError();
+  } else if (status.code() == Code::kNotFound && looked_txid_ != state_.snapshot_txid) {
+    PlanLook(kLookAgain);  // a newer one was stored meanwhile
   } else if (status.code() == Code::kNotFound) {
     events_.Add("replica", "it is not what was stored: " + status.message() +
                                ". A snapshot is made, so that what follows is restorable; what is missing is lost");

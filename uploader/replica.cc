@@ -154,6 +154,8 @@ Status CheckStored(Store* store, const Id& generation, uint64_t snapshot_txid, u
   // Not what was stored. A listing that cannot be read is no such thing: a proxy may have answered it.
   if (snapshot.status().code() == Code::kCorrupt) return {Code::kNotFound, snapshot.status().message()};
   REPLICA_TRY(snapshot.status());
+  if (snapshot->header.sequence > sequence || snapshot->trailer.max_txid != snapshot_txid)
+    return {Code::kNotFound, ObjectUrl(*store, key) + ": damaged segment: its header is not what was stored"};
   REPLICA_ASSIGN(const auto log, ListLog(store, generation, snapshot->header.sequence, nullptr));
   uint64_t next = snapshot->header.sequence + 1;
   for (const LogObject& entry : log) {

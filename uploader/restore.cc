@@ -85,6 +85,7 @@ class Restorer {
       plan.bytes += log[i].size;
       plan.objects++;
     }
+    bool ends = true;  // where the log does
     if (reach > 0) {
       const LogObject& last = log[reach - 1];
       const std::string name = ObjectUrl(*store_, LogKey(plan_.generation, last.sequence));
@@ -93,8 +94,11 @@ class Restorer {
       // It was read before; a store that answers differently now is not to be believed.
       if (plan.txid < segment.header.min_txid) return Foreign(name, "it changed while it was read");
       take(CommitAt(segment, plan.txid));
+      ends = plan.txid == segment.trailer.max_txid;
     }
     if (target_.txid && plan.txid != *target_.txid) return NotReached(plan.txid);
+    if (!target_.txid && reach == log.size() && ends && plan.txid < passed_over_) return EndsBefore();
+    if (!target_.txid && log.empty()) REPLICA_TRY(snapshot_reader_->CheckSha256());
     plan.warning = damaged_;
     return plan;
   }
@@ -148,6 +152,8 @@ class Restorer {
       Status status = MakePlan();
       if (!status.ok()) return damaged_.empty() ? status : Without(status);
       status = ApplySnapshot();
+      // With nothing behind it, only its checksum tells that its header names the right place in the log.
+      if (status.ok() && plan_.log.empty() && !target_.txid) status = snapshot_reader_->CheckSha256();
       if (status.code() != Code::kCorrupt) return status;
       PassOver(plan_.snapshot.txid, status);
       out_ = {};
@@ -162,7 +168,9 @@ class Restorer {
 
   void PassOver(uint64_t txid, const Status& why) {
     snapshots_below_ = txid;
-    if (damaged_.empty()) damaged_ = why.message();
+    if (!damaged_.empty()) return;
+    damaged_ = why.message();
+    passed_over_ = txid;
   }
 
   Status MakePlan() {
@@ -261,6 +269,8 @@ class Restorer {
     if (!plan_.log.empty() && expected <= plan_.log.back().sequence)
       return {Code::kCorrupt, Hole(expected).message() + Restorable()};
     if (target_.txid) return NotReached(out_.txid);
+    // The history went on to that snapshot at least.
+    if (out_.txid < passed_over_) return {Code::kCorrupt, EndsBefore().message() + Restorable()};
     return Ok();  // latest, or a time after the last commit
   }
 
@@ -268,6 +278,11 @@ class Restorer {
   std::string Restorable() const {
     return ". TXIDs up to " + std::to_string(out_.txid) + " (" + FormatTime(out_.time) +
            ") can be restored by naming one: --to " + std::to_string(out_.txid);
+  }
+
+  Status EndsBefore() const {
+    return {Code::kCorrupt,
+            damaged_ + ". Without that snapshot: the log ends before TXID " + std::to_string(passed_over_)};
   }
 
   bool Reached() const { return target_.txid && out_.txid == *target_.txid; }
@@ -386,7 +401,8 @@ class Restorer {
   std::unique_ptr<StoreBytes> snapshot_;
   std::unique_ptr<SegmentReader> snapshot_reader_;
   uint64_t snapshots_below_ = UINT64_MAX;  // TXID: the snapshots from there on are damaged, or too new
-  std::string damaged_;                    // what is wrong with the newest of them
+  std::string damaged_;                    // what is wrong with the newest of them …
+  uint64_t passed_over_ = 0;               // … and its TXID
   RestoredDatabase out_;
   uint64_t done_ = 0;
   uint64_t planned_ = 0;
@@ -533,7 +549,8 @@ Status TemporaryCopy::MoveTo(const std::string& path) {
   fd_ = {};
   // link(2) refuses to overwrite what may have appeared meanwhile.
   if (::link(path_.c_str(), path.c_str()) != 0) return ErrnoStatus(errno, "move restored database to", path);
-  return RemoveFile(std::exchange(path_, {}));
+  (void)RemoveFile(std::exchange(path_, {}));
+  return Ok();
 }
 
 Result<RestoredDatabase> TemporaryCopy::Restore(Store* store, const RestoreTarget& target,

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstdio>
+#include <utility>
 
 #include "base/hash.h"
 
@@ -114,6 +115,7 @@ Status SegmentWriter::Flush() {
 }
 
 Result<EncodedSegment> SegmentWriter::Finish(const SegmentTrailer& trailer, std::vector<CommitEntry> commits) {
+  if (std::exchange(ending_, true)) return Status(Code::kInternal, path_ + ": a segment is ended once");
   REPLICA_TRY(CloseBlock());
   segment_.commits = std::move(commits);
   SegmentTrailer& t = segment_.trailer;

@@ -67,6 +67,7 @@ class SegmentWriter {
   std::string prefix_;    // bases of the open block's pages, in order
   std::string carry_;     // last version of the page that the open block continues
   std::string stored_;    // compressed block, reused
+  bool ending_ = false;   // Finish was called
   bool finished_ = false;
   ZSTD_CCtx* zstd_ = nullptr;
   Sha256 sha_;  // of all that was appended

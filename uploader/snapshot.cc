@@ -81,6 +81,7 @@ uint32_t SnapshotBuilder::Differing(const PageTable& table) const {
 Status SnapshotBuilder::Freeze(const PageTable& table, const SegmentHeader& header, const SegmentTrailer& trailer,
                                int64_t time, int level) {
   time_ = time;
+  pages_.clear();
   Status differs(Code::kCorrupt, "the database differs from the state that its commits lead to");
   std::string bytes(page_size_, '\0');
   auto* data = reinterpret_cast<uint8_t*>(bytes.data());
