@@ -49,8 +49,7 @@ class Restorer {
 
   // What Run would do, without the pages.
   Result<RestorePlan> Outline() {
-    Status planned = MakePlan();
-    if (!planned.ok()) return damaged_.empty() ? planned : Without(planned);
+    REPLICA_TRY(Choose());
     RestorePlan plan;
     plan.generation = plan_.generation;
     plan.snapshot_txid = plan.txid = plan_.snapshot.txid;
@@ -98,7 +97,6 @@ class Restorer {
     }
     if (target_.txid && plan.txid != *target_.txid) return NotReached(plan.txid);
     if (!target_.txid && reach == log.size() && ends && plan.txid < passed_over_) return EndsBefore();
-    if (!target_.txid && log.empty()) REPLICA_TRY(snapshot_reader_->CheckSha256());
     plan.warning = damaged_;
     return plan;
   }
@@ -149,15 +147,24 @@ class Restorer {
   // states, and every one of them is proved.
   Status Begin() {
     for (;;) {
-      Status status = MakePlan();
-      if (!status.ok()) return damaged_.empty() ? status : Without(status);
-      status = ApplySnapshot();
-      // With nothing behind it, only its checksum tells that its header names the right place in the log.
-      if (status.ok() && plan_.log.empty() && !target_.txid) status = snapshot_reader_->CheckSha256();
+      REPLICA_TRY(Choose());
+      const Status status = ApplySnapshot();
       if (status.code() != Code::kCorrupt) return status;
       PassOver(plan_.snapshot.txid, status);
       out_ = {};
       if (::ftruncate(fd_, 0) != 0) return ErrnoStatus(errno, "truncate", path_);
+    }
+  }
+
+  Status Choose() {
+    for (;;) {
+      Status status = MakePlan();
+      if (!status.ok()) return damaged_.empty() ? status : Without(status);
+      // With nothing behind it, only its checksum tells that its header names the right place in the log.
+      if (!plan_.log.empty() || target_.txid) return Ok();
+      status = snapshot_reader_->CheckSha256();
+      if (status.code() != Code::kCorrupt) return status;
+      PassOver(plan_.snapshot.txid, status);
     }
   }
 

@@ -86,12 +86,23 @@ class Succession(TrustCase):
                 "    c.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchall()\n"
                 "open(sys.argv[2] + '.go', 'w').close()\nprint(one(c, 'SELECT replica_sync()'))\nc.close()\n")
         done = subprocess.run([sys.executable, "-c", code, path, self.path("rename")], capture_output=True, text=True,
-                              timeout=60, env=dict(self.preload("held_rename.c", HELD_RENAME=self.path("rename"),
+                              timeout=60, env=dict(self.preload("one_call.c", HELD_RENAME=self.path("rename"),
                                                                 **environment), PYTHONPATH=HERE))
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual([e for e in self.events(path) if e["kind"] == "resync"], [])
         restore(self.url() + "/app.db", self.path("before.db"), int(done.stdout) - 1)
         self.assertEqual(one(sqlite3.connect(self.path("before.db")), "SELECT group_concat(a) FROM t"), "1,2")
+
+    def test_a_snapshot_that_the_disk_had_no_room_for(self):
+        """It was ended a second time: stored, acknowledged, and not restorable."""
+        for call in ("open", "rename"):
+            with self.subTest(call):
+                path = self.path(call + ".db")
+                environment = self.preload("one_call.c", FULL_ONCE=call, REPLICA_URL=self.url(), REPLICA_CONFIG="off")
+                done = run_sql(path, "PRAGMA journal_mode=WAL", "CREATE TABLE t(a)", "INSERT INTO t VALUES(1)",
+                               "SELECT replica_sync()", environment=environment, check=False)
+                self.assertEqual((done.returncode, done.stderr), (0, "one_call: the disk is full\n"))
+                self.assertEqual(self.restored_rows(self.url() + "/%s.db" % call), "1")
 
 
 class ReplacedFile(TrustCase):
