@@ -45,6 +45,14 @@ Status Store(Text text, std::string* out) {
   return Ok();
 }
 
+// Of credentials, which go into headers. A secret that is kept in a file often has a newline at its end.
+Status StoreKey(Text text, std::string* out) {
+  out->assign(text, 0, text.find_last_not_of("\r\n") + 1);
+  for (const char c : *out)
+    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) return Invalid("it holds a control character");
+  return Ok();
+}
+
 constexpr Setting kSettings[] = {
     {"url",
      nullptr,
@@ -81,7 +89,7 @@ constexpr Setting kSettings[] = {
      true,
      "",
      "required for s3://",
-     [](Text t, Options* o) { return Store(t, &o->s3.access_key_id); }},
+     [](Text t, Options* o) { return StoreKey(t, &o->s3.access_key_id); }},
     {"secret-access-key",
      "secret_access_key",
      {"REPLICA_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"},
@@ -90,7 +98,7 @@ constexpr Setting kSettings[] = {
      true,
      "",
      "required for s3://",
-     [](Text t, Options* o) { return Store(t, &o->s3.secret_access_key); }},
+     [](Text t, Options* o) { return StoreKey(t, &o->s3.secret_access_key); }},
     {"session-token",
      "session_token",
      {"REPLICA_SESSION_TOKEN", "AWS_SESSION_TOKEN"},
@@ -99,7 +107,7 @@ constexpr Setting kSettings[] = {
      true,
      "",
      "of temporary credentials",
-     [](Text t, Options* o) { return Store(t, &o->s3.session_token); }},
+     [](Text t, Options* o) { return StoreKey(t, &o->s3.session_token); }},
     {"region",
      "region",
      {"REPLICA_REGION", "LITESTREAM_REPLICA_REGION", "AWS_REGION"},

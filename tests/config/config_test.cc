@@ -33,6 +33,25 @@ TEST(Config, LitestreamsNamesWork) {
   EXPECT_EQ(config->options.s3.endpoint, "https://s3.example.com");
 }
 
+// A newline ended the headers of a request, and the signature was not among them.
+TEST(Config, Regression_CredentialsAreOneLine) {
+  auto read = [](const std::string& token) {
+    return Read({{"REPLICA_URL", "s3://b/p"},
+                 {"REPLICA_ACCESS_KEY_ID", "a\n"},
+                 {"REPLICA_SECRET_ACCESS_KEY", "s\r\n"},
+                 {"REPLICA_SESSION_TOKEN", token}});
+  };
+  auto config = read("t\n");
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->options.s3.access_key_id, "a");
+  EXPECT_EQ(config->options.s3.secret_access_key, "s");
+  EXPECT_EQ(config->options.s3.session_token, "t");
+  auto two_lines = read("t\r\nx: y");
+  ASSERT_FALSE(two_lines.ok());
+  EXPECT_NE(two_lines.status().message().find("REPLICA_SESSION_TOKEN"), std::string::npos);
+  EXPECT_EQ(two_lines.status().message().find("x: y"), std::string::npos);
+}
+
 TEST(Config, OwnNamesComeFirstAndAwsNamesLast) {
   auto config = Read({{"REPLICA_URL", "s3://b/p"},
                       {"REPLICA_REGION", "one"},
