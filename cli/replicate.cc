@@ -82,6 +82,7 @@ class Replicator {
       });
       ActAsOneself();
       if (!restored.ok()) return restored.status().In("restoring " + path);
+      if (!restored->warning.empty()) Log(path + ": warning: " + restored->warning);
       Log(path + " restored: TXID " + std::to_string(restored->txid) + " of " + FormatTime(restored->time));
     }
     return Ok();

@@ -346,6 +346,8 @@ Status Hub::RestoreMissing(const std::string& path, const char* name, bool may_c
   auto restored = RestoreDatabase(store.get(), {}, path, {});
   // Another process was faster.
   if (!restored.ok() && FileExists(path)) return Ok();
+  if (restored.ok() && !restored->warning.empty())
+    sqlite3_log(SQLITE_WARNING, "libreplica: %s is restored, but %s", path.c_str(), restored->warning.c_str());
   return restored.status().In(doing);
 }
 
@@ -450,7 +452,7 @@ void Hub::Replace(const std::shared_ptr<Service>& service) {
   if (found == services_.end() || found->second != service) return;
   const Target target = {service->store()->url(), service->options()};
   services_.erase(found);
-  troubles_[path] = service->database()->folder() + " was removed while it was in use; the database is attached again";
+  troubles_[path] = service->database()->folder() + " was removed while it was in use; attaching the database again";
   TryLater(path, target);
 }
 

@@ -143,8 +143,8 @@ class Restorer {
     return last;
   }
 
-  // The newest snapshot that serves. One that is damaged is passed over: the one before it and the log lead to the same
-  // states, and every one of them is proved.
+  // Applies the newest snapshot that is not damaged. A damaged one is passed over: the snapshot before it and the log
+  // lead to the same states, and the checksum of each state is checked.
   Status Begin() {
     for (;;) {
       REPLICA_TRY(Choose());
@@ -152,10 +152,12 @@ class Restorer {
       if (status.code() != Code::kCorrupt) return status;
       PassOver(plan_.snapshot.txid, status);
       out_ = {};
+      done_ = 0;
       if (::ftruncate(fd_, 0) != 0) return ErrnoStatus(errno, "truncate", path_);
     }
   }
 
+  // Plans the restore from the newest snapshot whose index can be read.
   Status Choose() {
     for (;;) {
       Status status = MakePlan();
@@ -168,7 +170,7 @@ class Restorer {
     }
   }
 
-  // Of what came of the snapshots before the damaged one.
+  // The error of a restore that passed over a damaged snapshot, and why it failed without it.
   Status Without(const Status& why) const {
     return {Code::kCorrupt, damaged_ + ". Without that snapshot: " + why.message()};
   }

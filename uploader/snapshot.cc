@@ -62,7 +62,7 @@ Result<bool> SnapshotBuilder::CopySlice(const PageTable& table) {
     if (!IsDue(table, next_)) continue;
     const uint64_t hash = table.Get(next_);
     copied += page_size_;
-    // One that has moved on comes with its commit.
+    // A page that reads otherwise was changed by a commit that is not captured yet. Take brings it.
     if (source_->ReadNewest(next_, hash, data)) REPLICA_TRY(WriteCopy(next_, data, hash));
   }
   if (next_ <= table.pages()) return false;

@@ -73,7 +73,7 @@ class Outage(harness.TestCase):
         for db in dbs:
             db.execute("INSERT INTO t VALUES(1)")
         while time.monotonic() < begin + seconds:
-            time.sleep(0.1)
+            time.sleep(0.1)  # a slow writer
             dbs[0].execute("INSERT INTO t VALUES(2)")
         self.assertTrue(all(self.waits(db) for db in dbs))
         self.fail(None)
@@ -110,7 +110,7 @@ class Outage(harness.TestCase):
             db.execute("INSERT INTO t VALUES(1)")
         self.wait_for(lambda: all(status(db)["state"] == "behind" for db in dbs))
         self.assertIn("no answer", status(dbs[-1])["last_error"])
-        time.sleep(8)
+        time.sleep(8)  # how long the outage lasts
         self.fail(None)
         back = time.monotonic()
         server = fake_s3.socketserver.ThreadingTCPServer(address, fake_s3._Connection, bind_and_activate=False)
@@ -209,7 +209,7 @@ class Outage(harness.TestCase):
         dbs = [self.attach("new%d" % i) for i in range(6)]
         time.sleep(1)
         begin = time.monotonic()
-        time.sleep(8)
+        time.sleep(8)  # how long the outage lasts
         probes = self.since(begin)
         self.assertLess(len(probes), 14, probes)
         self.assertGreater(len(probes), 3)

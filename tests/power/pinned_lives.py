@@ -69,7 +69,7 @@ def snapshot_first(job):
 
 
 def unsynced_checkpoint(job):
-    """Rows change in place, a checkpoint writes them to the file, and the WAL begins anew: all of it acknowledged."""
+    """A checkpoint writes changed rows to the file, then the WAL is restarted. Every commit is acknowledged."""
     app = Application(job)
     app.open(checkpoint=0)
     app.attach(sync_interval_ms=0)
